@@ -1,0 +1,1 @@
+"""The Sendense agent: one per ESXi site; snapshots, reads and uploads."""

@@ -1,0 +1,1 @@
+"""The Sendense hub: catalog, repository and the gRPC services."""

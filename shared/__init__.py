@@ -1,0 +1,1 @@
+"""What hub and agent both need and the public package does not."""

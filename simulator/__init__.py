@@ -1,0 +1,1 @@
+"""A simulated ESXi site that pyVmomi and NFC clients cannot tell from a real host."""
