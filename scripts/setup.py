@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Make this checkout ready to run: Debian programs, `.venv`, pinned Python packages.
+
+Standard library only, Python 3.11. Called by `make setup`, which every other
+target depends on. When nothing changed since the last run it installs nothing
+and needs no network: a stamp in `.venv` names what was installed. Everything
+the installers print goes to build/setup.log; errors are shown.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+VENV_PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "sendense-setup.stamp"
+LOG = ROOT / "build" / "setup.log"
+LOCK = ROOT / "build" / "setup.lock"
+
+OLDEST_PYTHON = (3, 11)
+LOCK_TIMEOUT_S = 1800
+STEP_TIMEOUT_S = 1800
+ERROR_LINES = 25
+
+
+class Program(NamedTuple):
+    """A program that must be there, and the Debian package that brings it."""
+
+    name: str
+    package: str
+    use: str
+
+
+# The -core packages of MariaDB bring the server program without the system
+# service: the catalog tests start private servers of their own.
+PROGRAMS = (
+    Program("qemu-img", "qemu-utils", "judges the layers in tests, demo and benchmark"),
+    Program("mkfs.ext4", "e2fsprogs", "makes the file system of the demo's disk"),
+    Program("debugfs", "e2fsprogs", "finds files on the demo's disk"),
+    Program("mariadbd", "mariadb-server-core", "catalog tests"),
+    Program("mariadb-install-db", "mariadb-server-core", "catalog tests"),
+    Program("my_print_defaults", "mariadb-client-core", "catalog tests"),
+)
+
+
+def main() -> int:
+    if sys.version_info < OLDEST_PYTHON:
+        fail(
+            f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed, this is {sys.version.split()[0]}"
+        )
+    with lock(LOCK):
+        install_programs()
+        wanted = fingerprint()
+        if not installed(wanted):
+            install_python_packages()
+            STAMP.write_text(wanted + "\n")
+            say("setup: done")
+    return 0
+
+
+# --- Debian programs ----------------------------------------------------------
+
+
+def install_programs() -> None:
+    """Install the Debian packages of missing programs, or end with how to do it."""
+    missing = sorted({p.package for p in PROGRAMS if find_program(p.name) is None})
+    if not venv_can_be_made():
+        missing.append("python3-venv")
+    if not missing:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        explain_missing(missing)
+    say(f"setup: installing Debian packages: {' '.join(missing)}")
+    apt_get = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    run("update of the package lists", [*apt_get, "update"], environment)
+    run(
+        "installation of Debian packages",
+        [*apt_get, "install", "--no-install-recommends", *missing],
+        environment,
+    )
+    absent = sorted({p.package for p in PROGRAMS if find_program(p.name) is None})
+    if absent:
+        fail(f"apt-get succeeded, but programs of {', '.join(absent)} are still missing; see {LOG}")
+
+
+def find_program(name: str) -> str | None:
+    """Path of a program; the folders of system programs count though a user's PATH lacks them."""
+    search = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    return shutil.which(name, path=search)
+
+
+def venv_can_be_made() -> bool:
+    """Debian splits ensurepip off into python3-venv; an existing .venv does not need it."""
+    if VENV_PYTHON.exists():
+        return True
+    check = subprocess.run(
+        [sys.executable, "-c", "import ensurepip, venv"], capture_output=True, timeout=60
+    )
+    return check.returncode == 0
+
+
+def explain_missing(packages: Sequence[str]) -> NoReturn:
+    lines = ["these Debian packages are missing and cannot be installed from here:"]
+    for package in packages:
+        uses = sorted({p.use for p in PROGRAMS if p.package == package}) or ["makes .venv"]
+        lines.append(f"  {package:22} {'; '.join(uses)}")
+    lines += [
+        "As root, on Debian or Ubuntu:",
+        f"  apt-get update && apt-get install --no-install-recommends {' '.join(packages)}",
+        "On other systems install the programs of the same names, then run make again.",
+    ]
+    fail("\n".join(lines))
+
+
+# --- Python packages ----------------------------------------------------------
+
+
+def fingerprint() -> str:
+    """A hash of everything an installation depends on, place and Python included."""
+    files = [
+        ROOT / "pyproject.toml",
+        ROOT / "constraints.txt",
+        ROOT / "sdk" / "pyproject.toml",
+        ROOT / "sdk" / "build_stubs.py",
+        *sorted((ROOT / "protos").rglob("*.proto")),
+    ]
+    hasher = hashlib.sha256(f"{ROOT}\0{sys.version}\0".encode())
+    for file in files:
+        content = file.read_bytes()
+        hasher.update(f"{file.relative_to(ROOT)}\0{len(content)}\0".encode())
+        hasher.update(content)
+    return hasher.hexdigest()
+
+
+def installed(wanted: str) -> bool:
+    """True when .venv holds just that; the generated stubs may have been deleted since."""
+    stubs = ROOT / "sdk" / "sendense" / "v1"
+    protos = sorted((ROOT / "protos" / "sendense" / "v1").glob("*.proto"))
+    return (
+        STAMP.exists()
+        and STAMP.read_text().strip() == wanted
+        and VENV_PYTHON.exists()
+        and all((stubs / f"{proto.stem}_pb2.py").exists() for proto in protos)
+    )
+
+
+def install_python_packages() -> None:
+    STAMP.unlink(missing_ok=True)  # an interrupted installation is done again
+    if not venv_works():
+        say("setup: creating .venv")
+        run("creation of .venv", [sys.executable, "-m", "venv", "--clear", str(VENV)])
+    # The constraints go through the environment since pip then applies them to
+    # the environments in which it builds our own packages as well.
+    environment = os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+    pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+    say("setup: installing the client and generating the protocol's stubs")
+    run("installation of the client", [*pip, "-e", "./sdk"], environment)
+    say("setup: installing hub, agent, simulator and development tools")
+    run("installation of the programs", [*pip, "-e", ".[dev]"], environment)
+
+
+def venv_works() -> bool:
+    """False for none, for one left behind by a move of the folder, and for one without pip."""
+    if not VENV_PYTHON.exists():
+        return False
+    check = subprocess.run(
+        [str(VENV_PYTHON), "-c", "import pip, sys; print(sys.version); print(sys.prefix)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    scripts_fit = (VENV / "bin" / "pip").exists() and str(VENV) in (
+        (VENV / "bin" / "pip").read_text(errors="replace").splitlines()[0]
+    )
+    return check.returncode == 0 and check.stdout == f"{sys.version}\n{VENV}\n" and scripts_fit
+
+
+# --- how things are run and told ----------------------------------------------
+
+
+def run(what: str, command: list[str], environment: dict[str, str] | None = None) -> None:
+    """Run a command with its output in the log; on failure show the output's end and exit."""
+    with LOG.open("a+", errors="replace") as log:
+        log.write(f"\n== {time.strftime('%F %T')} {' '.join(command)}\n")
+        log.flush()
+        began_at = log.tell()
+        try:
+            status = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=STEP_TIMEOUT_S,
+            ).returncode
+            problem = f"exit status {status}"
+        except subprocess.TimeoutExpired:
+            status, problem = 1, f"no end after {STEP_TIMEOUT_S} s"
+        except OSError as error:
+            status, problem = 1, str(error)
+        if status == 0:
+            return
+        log.seek(began_at)
+        tail = "".join(deque(log, maxlen=ERROR_LINES))
+    fail(f"{what} failed ({problem}). The end of its output:\n\n{tail}\nAll of it: {LOG}")
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the setup lock, so that two makes at once do not install over each other."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        give_up_at = time.monotonic() + LOCK_TIMEOUT_S
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    fail(f"another setup has held {path} for {LOCK_TIMEOUT_S} s")
+                if not told:
+                    say("setup: waiting for another setup in this folder")
+                    told = True
+                time.sleep(0.2)
+        yield
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def fail(text: str) -> NoReturn:
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
