@@ -1,0 +1,146 @@
+"""What can go wrong in the agent's own work; each becomes a job's `BackupError`."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from grpc import StatusCode
+
+from shared.errors import SendenseError
+
+
+@dataclass(eq=False)
+class JobCancelled(SendenseError):
+    """The hub asked for the end of the job."""
+
+    code: ClassVar[str] = "CANCELLED"
+    status: ClassVar[StatusCode] = StatusCode.CANCELLED
+    text: ClassVar[str] = "the job was cancelled: {reason}"
+
+    reason: str
+
+
+@dataclass(eq=False)
+class AgentStopping(SendenseError):
+    """The agent was told to stop; its jobs end and their snapshots are removed."""
+
+    code: ClassVar[str] = "AGENT_STOPPING"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the agent of site {site} was stopped; start the backup again"
+
+    site: str
+
+
+@dataclass(eq=False)
+class SessionLost(SendenseError):
+    """The session that started the job is gone, and with it the hub's interest in the job."""
+
+    code: ClassVar[str] = "SESSION_LOST"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the session with the hub at {hub_address} ended: {problem}"
+
+    hub_address: str
+    problem: str
+
+
+@dataclass(eq=False)
+class HubRefused(SendenseError):
+    """The hub ended a call with a status of its own; `reason` is its ErrorInfo's."""
+
+    code: ClassVar[str] = "HUB_REFUSED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "{message}"
+
+    reason: str
+    message: str
+
+
+@dataclass(eq=False)
+class HubUnreachable(SendenseError):
+    """A call did not reach the hub, or the connection broke under it."""
+
+    code: ClassVar[str] = "HUB_UNREACHABLE"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the connection to the hub failed ({problem}); start the backup again"
+
+    problem: str
+
+
+@dataclass(eq=False)
+class HubMisbehaved(SendenseError):
+    """The hub's answer breaks the protocol."""
+
+    code: ClassVar[str] = "PROTOCOL_VIOLATION"
+    text: ClassVar[str] = "the hub broke the protocol: {problem}"
+
+    problem: str
+
+
+@dataclass(eq=False)
+class PlanOverdue(SendenseError):
+    """The snapshot stood, but the hub did not say how to back up its disks."""
+
+    code: ClassVar[str] = "PLAN_OVERDUE"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the hub sent no plan for job {job_id} within {waited_s:g} s"
+
+    job_id: str
+    waited_s: float
+
+
+@dataclass(eq=False)
+class UploadStalled(SendenseError):
+    """The hub acknowledged nothing for too long while it had something to acknowledge."""
+
+    code: ClassVar[str] = "UPLOAD_STALLED"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "the hub answered nothing for {waited_s:g} s while disk {disk_index} was uploaded; "
+        "look at the hub's repository storage"
+    )
+
+    disk_index: int
+    waited_s: float
+
+
+@dataclass(eq=False)
+class ReadStalled(SendenseError):
+    """The source of a disk gave no byte for too long."""
+
+    code: ClassVar[str] = "READ_STALLED"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "reading disk {disk_index} gave nothing for {waited_s:g} s"
+
+    disk_index: int
+    waited_s: float
+
+
+@dataclass(eq=False)
+class ReadMismatch(SendenseError):
+    """The source of a disk answered with other bytes than were asked for."""
+
+    code: ClassVar[str] = "READ_MISMATCH"
+    status: ClassVar[StatusCode] = StatusCode.DATA_LOSS
+    text: ClassVar[str] = "reading disk {disk_index}: {problem}"
+
+    disk_index: int
+    problem: str
+
+
+@dataclass(eq=False)
+class SiteBusy(SendenseError):
+    """Old snapshots of the site are still being removed."""
+
+    code: ClassVar[str] = "SITE_BUSY"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "snapshots left by earlier jobs were still being removed after {waited_s:g} s"
+    )
+
+    waited_s: float

@@ -1,0 +1,43 @@
+"""gRPC errors of calls to the hub, and the agent's errors as messages to the hub."""
+
+import grpc
+import structlog
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from agent.errors import HubRefused, HubUnreachable
+from sendense.v1 import backup_pb2
+from shared.errors import SendenseError
+
+_log = structlog.get_logger(__name__)
+
+
+def hub_error(error: grpc.RpcError) -> SendenseError:
+    """The hub's own refusal (with its ErrorInfo's reason), or HubUnreachable."""
+    assert isinstance(error, grpc.Call)
+    code, message = error.code(), error.details() or "no details"
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        status = None  # the details contradict the status line: worth nothing
+    if status is not None:
+        info = error_details_pb2.ErrorInfo()
+        for detail in status.details:
+            if detail.Unpack(info):
+                return HubRefused(info.reason, message)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return HubUnreachable(message)
+    return HubRefused(code.name, message)
+
+
+def backup_error(error: BaseException) -> backup_pb2.BackupError:
+    """Why a job failed, as the hub records it. What nobody foresaw is logged with its traceback."""
+    if isinstance(error, HubRefused):
+        return backup_pb2.BackupError(reason=error.reason, message=error.message)
+    if isinstance(error, SendenseError):
+        return backup_pb2.BackupError(reason=error.code, message=str(error))
+    _log.error("unexpected_error", exc_info=error)
+    return backup_pb2.BackupError(
+        reason="INTERNAL",
+        message=f"unexpected {type(error).__name__} in the agent; its log has the details",
+    )
