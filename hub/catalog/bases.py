@@ -1,0 +1,89 @@
+"""Which completed disk an increment builds on: the one place where that is decided."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hub.catalog.models import BackupDisk, BackupJob
+from hub.jobs.states import Status
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenDisk:
+    """A disk as the agent's snapshot froze it; `change_id` is empty when it is not tracked."""
+
+    disk_index: int
+    vmware_disk_key: int
+    disk_uuid: str
+    label: str
+    capacity_bytes: int
+    change_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseChoice:
+    """The base of a disk, or why it has none."""
+
+    base: BackupDisk | None
+    reason: str = ""
+
+
+def last_completed_job(session: Session, context_id: str) -> BackupJob | None:
+    """The context's newest restore point. Failed and cancelled jobs are never looked at."""
+    return session.scalars(
+        select(BackupJob)
+        .where(BackupJob.vm_backup_context_id == context_id, BackupJob.status == Status.COMPLETED)
+        .order_by(BackupJob.run_number.desc())
+        .limit(1)
+    ).first()
+
+
+def choose_base(
+    session: Session,
+    last_job: BackupJob | None,
+    disk: FrozenDisk,
+    layer_exists: Callable[[str], bool],
+) -> BaseChoice:
+    """The disk's row in the context's last completed job, when changes since it can be asked for.
+
+    A disk is who its uuid and device key say, wherever it stands in the list.
+    `layer_exists` tells whether a layer path is there in the repository.
+    """
+    if last_job is None:
+        return BaseChoice(None, "the VM has no completed backup in this repository")
+    if not disk.disk_uuid:
+        return BaseChoice(None, "the disk has no uuid")
+    base = session.scalars(
+        select(BackupDisk).where(
+            BackupDisk.backup_job_id == last_job.id,
+            BackupDisk.disk_uuid == disk.disk_uuid,
+            BackupDisk.vmware_disk_key == disk.vmware_disk_key,
+            BackupDisk.status == Status.COMPLETED,
+        )
+    ).first()
+    if base is None:
+        return BaseChoice(None, f"the last backup, {last_job.id}, does not have this disk")
+    if base.capacity_bytes != disk.capacity_bytes:
+        return BaseChoice(
+            None,
+            f"the disk's size changed from {base.capacity_bytes} to {disk.capacity_bytes} bytes",
+        )
+    problem = _tracking_problem(base.disk_change_id, disk.change_id)
+    if problem:
+        return BaseChoice(None, problem)
+    if not base.qcow2_path or not layer_exists(base.qcow2_path):
+        return BaseChoice(None, f"the base's layer {base.qcow2_path} is not in the repository")
+    return BaseChoice(base)
+
+
+def _tracking_problem(before: str, now: str) -> str:
+    """Why changes between two change ids (`<uuid>/<sequence>`) cannot be known, or ""."""
+    if not now:
+        return "changed block tracking gives no change id for the disk"
+    if not before:
+        return "the last backup has no change id of the disk"
+    if before.partition("/")[0] != now.partition("/")[0]:
+        return "changed block tracking was reset since the last backup"
+    return ""

@@ -1,0 +1,131 @@
+"""The end of a job without success, and the wish for one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from hub.catalog.compare_and_set import rows_moved
+from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext, WarningFacts
+from hub.catalog.queries import find_job
+from hub.jobs.states import LIVE, Event, Status, sources, target
+
+
+def end_job(
+    session: Session,
+    job_id: str,
+    event: Event,
+    *,
+    reason: str,
+    message: str,
+    warnings: Sequence[WarningFacts] = (),
+    now: datetime,
+) -> bool:
+    """Move a live job and its disks to failed or cancelled.
+
+    `event` is FAILED or CANCELLED. False when the job had ended before: only
+    warnings are added then. Raises JobNotFound.
+    """
+    job = find_job(session, job_id)
+    if warnings:
+        session.execute(
+            update(BackupJob)
+            .where(BackupJob.id == job_id)
+            .values(warnings=[*job.warnings, *warnings])
+            .execution_options(synchronize_session=False)
+        )
+    sums = session.execute(
+        select(
+            func.coalesce(func.sum(BackupDisk.bytes_planned), 0),
+            func.coalesce(func.sum(BackupDisk.bytes_read), 0),
+            func.coalesce(func.sum(BackupDisk.bytes_transferred), 0),
+        ).where(BackupDisk.backup_job_id == job_id)
+    ).one()
+    planned, read, transferred = (int(value) for value in sums)
+    moved = rows_moved(
+        session,
+        update(BackupJob)
+        .where(BackupJob.id == job_id, BackupJob.status.in_(sources(event)))
+        .values(
+            status=target(event),
+            active_context_id=None,
+            error_reason=reason[:64],
+            error_message=message,
+            bytes_planned=planned,
+            bytes_read=read,
+            bytes_transferred=transferred,
+            # Its files are removed: nothing of it is stored.
+            bytes_stored=0,
+            completed_at=now,
+        ),
+    )
+    if moved != 1:
+        return False
+    # A disk that failed by itself keeps its own reason.
+    session.execute(
+        update(BackupDisk)
+        .where(BackupDisk.backup_job_id == job_id, BackupDisk.status.in_(LIVE))
+        .values(status=target(event), error_reason=reason[:64], error_message=message)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(BackupDisk)
+        .where(BackupDisk.backup_job_id == job_id)
+        .values(qcow2_path=None, root_digest=None, sealed_at=None, bytes_stored=0)
+        .execution_options(synchronize_session=False)
+    )
+    if event is Event.FAILED:
+        session.execute(
+            update(VmBackupContext)
+            .where(VmBackupContext.context_id == job.vm_backup_context_id)
+            .values(failed_backups=VmBackupContext.failed_backups + 1)
+            .execution_options(synchronize_session=False)
+        )
+    return True
+
+
+def request_cancel(session: Session, job_id: str, reason: str, now: datetime) -> BackupJob:
+    """Note that a live job is to end; an ended one is returned as it is. Raises JobNotFound."""
+    job = find_job(session, job_id)
+    if job.status in LIVE and job.cancel_requested_at is None:
+        job.cancel_requested_at = now
+        job.cancel_reason = reason
+        session.flush()
+    return job
+
+
+def record_progress(
+    session: Session, disk_id: int, *, bytes_planned: int, bytes_read: int, bytes_transferred: int
+) -> None:
+    """Keep how far a disk came whose upload broke."""
+    session.execute(
+        update(BackupDisk)
+        .where(BackupDisk.id == disk_id)
+        .values(
+            bytes_planned=bytes_planned, bytes_read=bytes_read, bytes_transferred=bytes_transferred
+        )
+    )
+
+
+def live_job_ids(session: Session, site: str | None = None) -> Sequence[str]:
+    """Jobs that have not ended, oldest first; of one site or of all."""
+    wanted: list[ColumnElement[bool]] = [BackupJob.status.in_(LIVE)]
+    if site is not None:
+        wanted.append(VmBackupContext.site == site)
+    return session.scalars(
+        select(BackupJob.id)
+        .join(VmBackupContext, VmBackupContext.context_id == BackupJob.vm_backup_context_id)
+        .where(*wanted)
+        .order_by(BackupJob.created_at, BackupJob.id)
+    ).all()
+
+
+def unsuccessful_jobs(session: Session) -> Sequence[tuple[str, str, str]]:
+    """(repository id, context id, job id) of every failed and cancelled job."""
+    rows = session.execute(
+        select(BackupJob.repository_id, BackupJob.vm_backup_context_id, BackupJob.id).where(
+            or_(BackupJob.status == Status.FAILED, BackupJob.status == Status.CANCELLED)
+        )
+    ).all()
+    return [(row[0], row[1], row[2]) for row in rows]

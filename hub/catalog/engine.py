@@ -1,0 +1,141 @@
+"""The catalog's database: one engine, read and write transactions, migrations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.orm import Session
+
+from hub.errors import CatalogUnavailable
+from shared.errors import ConfigurationError
+
+LOCK_TIMEOUT_S = 30
+
+
+class Catalog:
+    """Thread-safe. `with catalog.write() as session:` is one transaction, committed at the end."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is opened yet. Raises ConfigurationError for an unusable URL."""
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise ConfigurationError("catalog_url", "is not a database URL") from error
+        backend = parsed.get_backend_name()
+        if backend == "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise ConfigurationError("catalog_url", "names no SQLite file")
+            self._engine = _sqlite_engine(url)
+        elif backend in ("mysql", "mariadb"):
+            self._engine = create_engine(
+                parsed.update_query_dict({"charset": "utf8mb4"}),
+                isolation_level="READ COMMITTED",
+                pool_pre_ping=True,
+                pool_size=8,
+                max_overflow=56,
+                pool_timeout=LOCK_TIMEOUT_S,
+                connect_args={"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60},
+            )
+        else:
+            raise ConfigurationError("catalog_url", f"{backend} is no catalog database")
+        self._writing = self._engine.execution_options(sendense_write=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that changes nothing. Raises CatalogUnavailable."""
+        with _translated(), Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        On SQLite it begins IMMEDIATE, so what it reads stays true until it
+        commits. Raises CatalogUnavailable, also when the commit fails.
+        """
+        with _translated(), Session(self._writing, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+
+    def upgrade(self) -> None:
+        """Bring the schema to the newest revision; creates it in an empty database."""
+        with _translated(), self._writing.begin() as connection:
+            command.upgrade(_alembic(connection), "head")
+
+    def revision(self) -> str | None:
+        """The schema's revision; None for an empty database."""
+        with _translated(), self._engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def require_newest(self) -> None:
+        """Raises ConfigurationError when the schema is not at the newest revision."""
+        current, newest = self.revision(), newest_revision()
+        if current != newest:
+            raise ConfigurationError(
+                "catalog",
+                f"its schema is at revision {current or 'none'}, this program needs {newest}: "
+                "run sendense-hub db upgrade",
+            )
+
+    @property
+    def engine(self) -> Engine:
+        """For the tests of the schema."""
+        return self._engine
+
+    def close(self) -> None:
+        """Close the idle connections. May be called twice."""
+        self._engine.dispose()
+
+
+def newest_revision() -> str | None:
+    """The revision this program's models need."""
+    return ScriptDirectory.from_config(_alembic(None)).get_current_head()
+
+
+def _alembic(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option(
+        "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+    )
+    config.attributes["connection"] = connection
+    return config
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"timeout": LOCK_TIMEOUT_S, "check_same_thread": False},
+        pool_size=8,
+        max_overflow=56,
+        pool_timeout=LOCK_TIMEOUT_S,
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        # The driver's own BEGIN is switched off: it would begin DEFERRED, and a
+        # transaction that reads before it writes could then fail as "locked".
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("sendense_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise CatalogUnavailable(str(error.orig)) from error

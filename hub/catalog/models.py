@@ -1,0 +1,187 @@
+"""The tables of the catalog. Models never commit and hold no rules."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Final, NotRequired, TypedDict
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from hub.catalog.columns import RowNumber, UtcDateTime, checked
+from hub.jobs.states import BackupType, Consistency, Status
+
+# Binary collation: two sites or repositories may differ in case alone, as on SQLite.
+MARIADB: Final = {
+    f"{dialect}_{key}": value
+    for dialect in ("mysql", "mariadb")
+    for key, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+ID_CHARS: Final = 128
+
+
+class WarningFacts(TypedDict):
+    """One warning, as `backup_jobs.warnings` keeps it."""
+
+    code: str
+    message: str
+    disk_label: NotRequired[str]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
+
+
+class BackupRepository(Base):
+    """A folder of layers."""
+
+    __tablename__ = "backup_repositories"
+    __table_args__ = MARIADB
+
+    id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    path: Mapped[str] = mapped_column(String(1024))
+    is_default: Mapped[bool] = mapped_column(Boolean(), default=False)
+    created_at: Mapped[datetime]
+
+
+class Agent(Base):
+    """The agent of one site, as it last registered."""
+
+    __tablename__ = "agents"
+    __table_args__ = MARIADB
+
+    id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    site: Mapped[str] = mapped_column(String(ID_CHARS), unique=True)
+    hostname: Mapped[str] = mapped_column(String(255), default="")
+    version: Mapped[str] = mapped_column(String(64), default="")
+    vsphere_address: Mapped[str] = mapped_column(String(255), default="")
+    vsphere_full_name: Mapped[str] = mapped_column(String(255), default="")
+    vsphere_api_type: Mapped[str] = mapped_column(String(64), default="")
+    vsphere_api_version: Mapped[str] = mapped_column(String(64), default="")
+    connected_since: Mapped[datetime | None]
+    last_seen_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class VmBackupContext(Base):
+    """One VM in one repository: where its chains live. A rename of the VM changes nothing."""
+
+    __tablename__ = "vm_backup_contexts"
+    __table_args__ = (UniqueConstraint("site", "instance_uuid", "repository_id"), MARIADB)
+
+    context_id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    vm_name: Mapped[str] = mapped_column(String(255), index=True)
+    vmware_vm_id: Mapped[str] = mapped_column(String(64))
+    instance_uuid: Mapped[str] = mapped_column(String(64))
+    site: Mapped[str] = mapped_column(String(ID_CHARS))
+    repository_id: Mapped[str] = mapped_column(ForeignKey("backup_repositories.id"))
+    # Jobs started; the number of the newest one is its run_number.
+    total_backups_run: Mapped[int] = mapped_column(Integer(), default=0)
+    successful_backups: Mapped[int] = mapped_column(Integer(), default=0)
+    failed_backups: Mapped[int] = mapped_column(Integer(), default=0)
+    # Of the last completed job; written by its completion only.
+    last_backup_id: Mapped[str | None] = mapped_column(String(ID_CHARS))
+    last_backup_type: Mapped[BackupType | None] = mapped_column(checked(BackupType, "last_type"))
+    last_backup_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+    repository: Mapped[BackupRepository] = relationship(lazy="joined", innerjoin=True)
+
+
+class BackupJob(Base):
+    """One backup of one VM. Its id is the parent of everything the backup made."""
+
+    __tablename__ = "backup_jobs"
+    __table_args__ = (UniqueConstraint("vm_backup_context_id", "run_number"), MARIADB)
+
+    id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
+    vm_backup_context_id: Mapped[str] = mapped_column(
+        ForeignKey("vm_backup_contexts.context_id", ondelete="CASCADE")
+    )
+    repository_id: Mapped[str] = mapped_column(ForeignKey("backup_repositories.id"))
+    # 1, 2, 3, ... in the context: the order of its jobs, whatever the clock does.
+    run_number: Mapped[int] = mapped_column(Integer())
+    # The context while the job is pending or running, NULL after: with its unique
+    # index, a second running job of a context cannot be stored.
+    active_context_id: Mapped[str | None] = mapped_column(String(ID_CHARS), unique=True)
+    request_id: Mapped[str | None] = mapped_column(String(ID_CHARS), unique=True)
+    backup_type: Mapped[BackupType] = mapped_column(checked(BackupType, "type"))
+    requested_type: Mapped[BackupType | None] = mapped_column(checked(BackupType, "requested_type"))
+    quiesce: Mapped[bool] = mapped_column(Boolean(), default=False)
+    status: Mapped[Status] = mapped_column(checked(Status, "status"), index=True)
+    consistency: Mapped[Consistency | None] = mapped_column(checked(Consistency, "consistency"))
+    snapshot: Mapped[str] = mapped_column(String(64), default="")
+    disk_count: Mapped[int] = mapped_column(Integer(), default=0)
+    bytes_planned: Mapped[int] = mapped_column(BigInteger(), default=0)
+    bytes_read: Mapped[int] = mapped_column(BigInteger(), default=0)
+    bytes_transferred: Mapped[int] = mapped_column(BigInteger(), default=0)
+    bytes_stored: Mapped[int] = mapped_column(BigInteger(), default=0)
+    warnings: Mapped[list[WarningFacts]] = mapped_column(JSON(), default=list)
+    error_reason: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text())
+    cancel_requested_at: Mapped[datetime | None]
+    cancel_reason: Mapped[str | None] = mapped_column(Text())
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+    context: Mapped[VmBackupContext] = relationship(lazy="joined", innerjoin=True)
+    disks: Mapped[list["BackupDisk"]] = relationship(
+        order_by="BackupDisk.disk_index", back_populates="job", viewonly=True
+    )
+
+
+class BackupDisk(Base):
+    """One disk of one job, keyed by (job, disk index); one layer file."""
+
+    __tablename__ = "backup_disks"
+    __table_args__ = (UniqueConstraint("backup_job_id", "disk_index"), MARIADB)
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
+    vm_backup_context_id: Mapped[str] = mapped_column(
+        ForeignKey("vm_backup_contexts.context_id", ondelete="CASCADE"), index=True
+    )
+    backup_job_id: Mapped[str] = mapped_column(ForeignKey("backup_jobs.id", ondelete="CASCADE"))
+    disk_index: Mapped[int] = mapped_column(Integer())
+    vmware_disk_key: Mapped[int] = mapped_column(Integer())
+    disk_uuid: Mapped[str] = mapped_column(String(64))
+    label: Mapped[str] = mapped_column(String(255))
+    capacity_bytes: Mapped[int] = mapped_column(BigInteger())
+    backup_type: Mapped[BackupType] = mapped_column(checked(BackupType, "type"))
+    # No action on delete: a base that an increment needs cannot be deleted alone.
+    base_disk_id: Mapped[int | None] = mapped_column(ForeignKey("backup_disks.id"), index=True)
+    disk_change_id: Mapped[str] = mapped_column(String(255), default="")
+    qcow2_path: Mapped[str | None] = mapped_column(String(512))
+    bytes_planned: Mapped[int] = mapped_column(BigInteger(), default=0)
+    bytes_read: Mapped[int] = mapped_column(BigInteger(), default=0)
+    bytes_transferred: Mapped[int] = mapped_column(BigInteger(), default=0)
+    bytes_stored: Mapped[int] = mapped_column(BigInteger(), default=0)
+    root_digest: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[Status] = mapped_column(checked(Status, "status"))
+    error_reason: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text())
+    created_at: Mapped[datetime]
+    # The layer is on stable storage under its final name.
+    sealed_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+    job: Mapped[BackupJob] = relationship(back_populates="disks", viewonly=True)
+    base: Mapped["BackupDisk | None"] = relationship(remote_side=[id], viewonly=True)

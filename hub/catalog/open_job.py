@@ -1,0 +1,123 @@
+"""The agent opened a job: its disks get rows and each row its base."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from hub.catalog.bases import BaseChoice, FrozenDisk, choose_base, last_completed_job
+from hub.catalog.compare_and_set import rows_moved
+from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
+from hub.catalog.queries import find_job
+from hub.errors import JobEnded, NoDisks, ProtocolViolation
+from hub.jobs.states import BackupType, Consistency, Event, Status, sources, target
+
+
+def open_job(
+    session: Session,
+    job_id: str,
+    *,
+    disks: Sequence[FrozenDisk],
+    snapshot: str,
+    consistency: Consistency | None,
+    warnings: Sequence[WarningFacts],
+    layer_exists: Callable[[str], bool],
+    now: datetime,
+) -> list[BackupDisk]:
+    """Insert the disks' rows with their bases and move the job to running.
+
+    Repeating it returns the rows that are there. Raises JobNotFound, JobEnded,
+    NoDisks, ProtocolViolation.
+    """
+    job = find_job(session, job_id)
+    if job.status is Status.RUNNING:
+        return _rows(session, job_id)
+    if job.status is not Status.PENDING:
+        raise JobEnded(job_id, job.status)
+    _check(job, disks)
+    last_job = last_completed_job(session, job.vm_backup_context_id)
+    rows: list[BackupDisk] = []
+    told: list[WarningFacts] = list(warnings)
+    for disk in sorted(disks, key=lambda d: d.disk_index):
+        if job.requested_type is BackupType.FULL:
+            choice = BaseChoice(None)
+        else:
+            choice = choose_base(session, last_job, disk, layer_exists)
+            # A first backup is full as a matter of course; it is news only to
+            # somebody who asked for an increment, or had backups before.
+            if choice.base is None and (last_job is not None or job.requested_type is not None):
+                told.append(full_instead_warning(disk.label, choice.reason))
+        rows.append(_row(job, disk, choice.base, now))
+    session.add_all(rows)
+    incremental = any(row.base_disk_id is not None for row in rows)
+    moved = rows_moved(
+        session,
+        update(BackupJob)
+        .where(BackupJob.id == job_id, BackupJob.status.in_(sources(Event.AGENT_OPENED)))
+        .values(
+            status=target(Event.AGENT_OPENED),
+            backup_type=BackupType.INCREMENTAL if incremental else BackupType.FULL,
+            consistency=consistency,
+            snapshot=snapshot,
+            disk_count=len(rows),
+            warnings=[*job.warnings, *told],
+            started_at=now,
+        ),
+    )
+    if moved != 1:
+        raise JobEnded(job_id, "ended meanwhile")
+    session.flush()
+    return _rows(session, job_id)
+
+
+def full_instead_warning(label: str, reason: str) -> WarningFacts:
+    """A disk could have been incremental and was not: people are told why."""
+    return {
+        "code": "FULL_INSTEAD_OF_INCREMENTAL",
+        "message": f"{label} is backed up in full: {reason}",
+        "disk_label": label,
+    }
+
+
+def _check(job: BackupJob, disks: Sequence[FrozenDisk]) -> None:
+    if not disks:
+        raise NoDisks(job.context.vm_name)
+    indexes = [disk.disk_index for disk in disks]
+    if len(set(indexes)) != len(indexes) or min(indexes) < 0:
+        raise ProtocolViolation(f"the agent named the disk indexes {indexes} for {job.id}")
+    keys = [disk.vmware_disk_key for disk in disks]
+    if len(set(keys)) != len(keys):
+        raise ProtocolViolation(f"the agent named the device keys {keys} for {job.id}")
+    for disk in disks:
+        if disk.capacity_bytes <= 0:
+            raise ProtocolViolation(
+                f"disk {disk.disk_index} of {job.id} has {disk.capacity_bytes} bytes"
+            )
+
+
+def _row(job: BackupJob, disk: FrozenDisk, base: BackupDisk | None, now: datetime) -> BackupDisk:
+    return BackupDisk(
+        vm_backup_context_id=job.vm_backup_context_id,
+        backup_job_id=job.id,
+        disk_index=disk.disk_index,
+        vmware_disk_key=disk.vmware_disk_key,
+        disk_uuid=disk.disk_uuid,
+        label=disk.label,
+        capacity_bytes=disk.capacity_bytes,
+        backup_type=BackupType.FULL if base is None else BackupType.INCREMENTAL,
+        base_disk_id=None if base is None else base.id,
+        disk_change_id=disk.change_id,
+        status=Status.PENDING,
+        created_at=now,
+    )
+
+
+def _rows(session: Session, job_id: str) -> list[BackupDisk]:
+    return list(
+        session.scalars(
+            select(BackupDisk)
+            .where(BackupDisk.backup_job_id == job_id)
+            .order_by(BackupDisk.disk_index)
+        )
+    )

@@ -1,0 +1,373 @@
+"""The hub's errors, as callers are told of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from grpc import StatusCode
+
+from shared.errors import SendenseError
+
+
+@dataclass(eq=False)
+class CatalogUnavailable(SendenseError):
+    """The catalog's database cannot be used now."""
+
+    code: ClassVar[str] = "CATALOG_UNAVAILABLE"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the catalog cannot be used: {problem}"
+
+    problem: str
+
+
+@dataclass(eq=False)
+class VmNotFound(SendenseError):
+    """No agent reports such a VM."""
+
+    code: ClassVar[str] = "VM_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "no connected site has a VM {vm!r}; sendense vm list shows those known"
+
+    vm: str
+    site: str = ""
+
+
+@dataclass(eq=False)
+class VmAmbiguous(SendenseError):
+    """Several VMs answer to the name."""
+
+    code: ClassVar[str] = "VM_AMBIGUOUS"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "several VMs match {vm!r}, at these sites: {sites}; name the site, "
+        "or the VM by its instance uuid"
+    )
+
+    vm: str
+    sites: Sequence[str]
+
+    def __str__(self) -> str:
+        return self.text.format(vm=self.vm, sites=", ".join(self.sites))
+
+
+@dataclass(eq=False)
+class AgentAway(SendenseError):
+    """The VM is known, but its site's agent is not connected."""
+
+    code: ClassVar[str] = "AGENT_AWAY"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the agent of site {site!r} is not connected; start it and try again"
+
+    site: str
+
+
+@dataclass(eq=False)
+class RepositoryNotFound(SendenseError):
+    """No repository has that name or id."""
+
+    code: ClassVar[str] = "REPOSITORY_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = (
+        "there is no repository {repository!r}; sendense repository list shows all"
+    )
+
+    repository: str
+
+
+@dataclass(eq=False)
+class NoDefaultRepository(SendenseError):
+    """No repository was named and none is the default."""
+
+    code: ClassVar[str] = "REPOSITORY_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "no repository was named and none is the default one; name one"
+
+
+@dataclass(eq=False)
+class RepositoryExists(SendenseError):
+    """A repository has that name or folder."""
+
+    code: ClassVar[str] = "REPOSITORY_EXISTS"
+    status: ClassVar[StatusCode] = StatusCode.ALREADY_EXISTS
+    text: ClassVar[str] = "repository {name!r} exists, in {path}"
+
+    name: str
+    path: str
+
+
+@dataclass(eq=False)
+class BackupRunning(SendenseError):
+    """The context has a job that has not ended."""
+
+    code: ClassVar[str] = "BACKUP_RUNNING"
+    status: ClassVar[StatusCode] = StatusCode.ALREADY_EXISTS
+    text: ClassVar[str] = "backup {job_id} of this VM into this repository has not ended"
+
+    job_id: str
+    context_id: str
+
+
+@dataclass(eq=False)
+class JobNotFound(SendenseError):
+    """The catalog has no such job."""
+
+    code: ClassVar[str] = "JOB_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "there is no backup job {job_id!r}"
+
+    job_id: str
+
+
+@dataclass(eq=False)
+class DiskNotFound(SendenseError):
+    """The job has no disk of that index."""
+
+    code: ClassVar[str] = "DISK_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "backup job {job_id!r} has no disk {disk_index}"
+
+    job_id: str
+    disk_index: int
+
+
+@dataclass(eq=False)
+class ContextNotFound(SendenseError):
+    """The catalog has no such context."""
+
+    code: ClassVar[str] = "CONTEXT_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "there is no backup context {context_id!r}"
+
+    context_id: str
+
+
+@dataclass(eq=False)
+class AgentNotFound(SendenseError):
+    """No agent ever registered for the site."""
+
+    code: ClassVar[str] = "AGENT_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "no agent ever registered for site {site!r}"
+
+    site: str
+
+
+@dataclass(eq=False)
+class NotARestorePoint(SendenseError):
+    """The job did not complete, so nothing can be restored from it."""
+
+    code: ClassVar[str] = "NOT_A_RESTORE_POINT"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "backup job {job_id} is {job_status}: only completed jobs can be restored"
+
+    job_id: str
+    job_status: str
+
+
+@dataclass(eq=False)
+class ChainDamaged(SendenseError):
+    """The layers of a disk do not add up to what its row says."""
+
+    code: ClassVar[str] = "LAYER_DAMAGED"
+    status: ClassVar[StatusCode] = StatusCode.DATA_LOSS
+    text: ClassVar[str] = "layer {path} cannot be restored: {problem}"
+
+    path: str
+    problem: str
+
+
+@dataclass(eq=False)
+class JobEnded(SendenseError):
+    """The job has ended; nothing more is taken for it."""
+
+    code: ClassVar[str] = "JOB_ENDED"
+    status: ClassVar[StatusCode] = StatusCode.ABORTED
+    text: ClassVar[str] = "backup job {job_id} has ended: {job_status}"
+
+    job_id: str
+    job_status: str
+
+
+@dataclass(eq=False)
+class DiskNotUploadable(SendenseError):
+    """The disk's row is in no state that takes an upload."""
+
+    code: ClassVar[str] = "DISK_NOT_UPLOADABLE"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "disk {disk_index} of {job_id} takes no upload: {problem}"
+
+    job_id: str
+    disk_index: int
+    problem: str
+
+
+@dataclass(eq=False)
+class UploadActive(SendenseError):
+    """The disk is being uploaded already."""
+
+    code: ClassVar[str] = "UPLOAD_ACTIVE"
+    status: ClassVar[StatusCode] = StatusCode.ALREADY_EXISTS
+    text: ClassVar[str] = "disk {disk_index} of {job_id} is being uploaded already"
+
+    job_id: str
+    disk_index: int
+
+
+@dataclass(eq=False)
+class UploadTruncated(SendenseError):
+    """The upload ended early, or its totals are not what arrived."""
+
+    code: ClassVar[str] = "UPLOAD_TRUNCATED"
+    status: ClassVar[StatusCode] = StatusCode.DATA_LOSS
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "upload of disk {disk_index} of {job_id} is incomplete: {problem}"
+
+    job_id: str
+    disk_index: int
+    problem: str
+
+
+@dataclass(eq=False)
+class FrameRefused(SendenseError):
+    """A frame breaks a rule of the format."""
+
+    code: ClassVar[str] = "FRAME_INVALID"
+    status: ClassVar[StatusCode] = StatusCode.INVALID_ARGUMENT
+    text: ClassVar[str] = "disk {disk_index} of {job_id}: {problem}"
+
+    job_id: str
+    disk_index: int
+    problem: str
+
+
+@dataclass(eq=False)
+class FrameDamaged(SendenseError):
+    """A frame's bytes changed on their way."""
+
+    code: ClassVar[str] = "FRAME_CORRUPT"
+    status: ClassVar[StatusCode] = StatusCode.DATA_LOSS
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "disk {disk_index} of {job_id}: {problem}"
+
+    job_id: str
+    disk_index: int
+    problem: str
+
+
+@dataclass(eq=False)
+class SiteTaken(SendenseError):
+    """Another agent serves the site."""
+
+    code: ClassVar[str] = "SITE_TAKEN"
+    status: ClassVar[StatusCode] = StatusCode.ALREADY_EXISTS
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "site {site!r} is served by the agent on {hostname!r} already"
+
+    site: str
+    hostname: str
+
+
+@dataclass(eq=False)
+class ProtocolViolation(SendenseError):
+    """A peer said what the protocol has no place for."""
+
+    code: ClassVar[str] = "PROTOCOL_VIOLATION"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "{problem}"
+
+    problem: str
+
+
+@dataclass(eq=False)
+class AgentSilent(SendenseError):
+    """The agent sent nothing for too long."""
+
+    code: ClassVar[str] = "AGENT_SILENT"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the agent of site {site!r} sent nothing for {silent_s} s"
+
+    site: str
+    silent_s: int
+
+
+@dataclass(eq=False)
+class TooManyStreams(SendenseError):
+    """The hub serves as many streams of the kind as it may."""
+
+    code: ClassVar[str] = "TOO_MANY_STREAMS"
+    status: ClassVar[StatusCode] = StatusCode.RESOURCE_EXHAUSTED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "{limit} {kind} streams are open, which is the limit; try again later"
+
+    kind: str
+    limit: int
+
+
+@dataclass(eq=False)
+class HubStopping(SendenseError):
+    """The hub is shutting down."""
+
+    code: ClassVar[str] = "HUB_STOPPING"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the hub is shutting down"
+
+
+# Why a job failed, where no RPC carries the error.
+
+
+@dataclass(eq=False)
+class AgentLost(SendenseError):
+    """The session of the job's agent ended, or never took the job."""
+
+    code: ClassVar[str] = "AGENT_LOST"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the hub lost the agent of site {site!r} before the backup had ended"
+
+    site: str
+
+
+@dataclass(eq=False)
+class HubRestarted(SendenseError):
+    """The hub ended while the job was running."""
+
+    code: ClassVar[str] = "HUB_RESTARTED"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the hub was stopped before the backup had ended; start it again"
+
+
+@dataclass(eq=False)
+class AgentReported(SendenseError):
+    """The agent gave up on the job, for the reason it names."""
+
+    text: ClassVar[str] = "{message}"
+
+    reason: str
+    message: str
+
+
+@dataclass(eq=False)
+class Cancelled(SendenseError):
+    """Somebody asked for the job's end."""
+
+    code: ClassVar[str] = "CANCELLED"
+    status: ClassVar[StatusCode] = StatusCode.CANCELLED
+    text: ClassVar[str] = "cancelled: {why}"
+
+    why: str
+
+
+@dataclass(eq=False)
+class NoDisks(SendenseError):
+    """The VM has no disk that can be backed up."""
+
+    code: ClassVar[str] = "NO_DISKS"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "VM {vm!r} has no disk that can be backed up"
+
+    vm: str

@@ -1,0 +1,1 @@
+"""Jobs: what happens between a request, the agent that serves it, and the catalog."""

@@ -1,0 +1,1 @@
+"""gRPC servicers: they translate messages and decide nothing."""
