@@ -1,0 +1,81 @@
+"""Watching a job over streams that may break: renewed until the job ended."""
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import grpc
+
+from sendense.errors import HubUnavailable, WaitTimeout, typed_errors
+from sendense.models import BackupStatus
+from sendense.v1 import backup_pb2, backup_pb2_grpc
+
+# A stream is given up and opened anew after this time, so that none can hang for ever.
+STREAM_LIMIT_S: Final = 600.0
+# How long the hub may be away (a restart, a network fault) before the watcher is told.
+AWAY_LIMIT_S: Final = 30.0
+# Streams in a row that break after a single state: the hub is up, but cannot keep a watch.
+BROKEN_STREAMS_LIMIT: Final = 10
+
+
+def watch_backup(
+    channel: grpc.Channel,
+    stub: backup_pb2_grpc.BackupServiceStub,
+    address: str,
+    job_id: str,
+    deadline: float | None = None,
+) -> Iterator[backup_pb2.Backup]:
+    """Yield the job's states until the last one; `deadline` is a time.monotonic() value.
+
+    A stream that breaks after it delivered is opened again once the hub is
+    back. Raises HubUnavailable when it does not come back or when a stream
+    delivers nothing, WaitTimeout at the deadline.
+    """
+    request = backup_pb2.WatchBackupRequest(job_id=job_id)
+    broken_streams = 0
+    while True:
+        delivered = 0
+        limit_s = STREAM_LIMIT_S
+        if deadline is not None:
+            limit_s = min(limit_s, deadline - time.monotonic())
+        try:
+            with typed_errors(address):
+                stream = stub.WatchBackup(request, timeout=max(limit_s, 0.001))
+                try:
+                    for response in stream:
+                        delivered += 1
+                        yield response.backup
+                        if BackupStatus(response.backup.status).ended:
+                            return
+                finally:
+                    stream.cancel()
+            # A hub that shuts down in good order ends its streams; ask again.
+            raise HubUnavailable(f"hub {address} ended the watch of job {job_id} before the job")
+        except HubUnavailable:
+            _check_deadline(job_id, deadline)
+            broken_streams = broken_streams + 1 if delivered <= 1 else 0
+            if not delivered or broken_streams >= BROKEN_STREAMS_LIMIT:
+                raise
+            if not _hub_is_back(channel, deadline):
+                _check_deadline(job_id, deadline)
+                raise
+
+
+def _check_deadline(job_id: str, deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() >= deadline:
+        raise WaitTimeout(f"job {job_id} has not ended yet", metadata={"job_id": job_id})
+
+
+def _hub_is_back(channel: grpc.Channel, deadline: float | None) -> bool:
+    """Wait until the channel is connected again, within the limits."""
+    limit_s = AWAY_LIMIT_S
+    if deadline is not None:
+        limit_s = min(limit_s, max(deadline - time.monotonic(), 0.0))
+    ready = grpc.channel_ready_future(channel)
+    try:
+        ready.result(timeout=limit_s)
+    except grpc.FutureTimeoutError:
+        return False
+    finally:
+        ready.cancel()
+    return True
