@@ -1,0 +1,1 @@
+"""Ways to the bytes of a disk: one protocol, one package per transport."""

@@ -1,0 +1,132 @@
+"""An NFC session with one disk file open: the handshake, then AIO frames."""
+
+from agent.transports.errors import (
+    NfcConnectionLost,
+    NfcOpenRefused,
+    NfcProtocolViolation,
+    NfcRefused,
+    NfcTimedOut,
+)
+from agent.transports.nfc import wire
+from agent.transports.nfc.connection import Connection
+from agent.transports.nfc.ticket import NfcTicket
+from agent.transports.nfc.wire import Aio, AioHeader, Classic
+
+BUFFER_BYTES = 2 << 20
+"""The largest that ESXi takes; it bounds the data of one fragment."""
+
+
+class RequestRefused(Exception):
+    """The host answered a request with an error frame; the connection is sound."""
+
+    def __init__(self, reply: bytes) -> None:
+        # Only the first number is known to be a code; the rest may be anything.
+        code = f"error {wire.u32_at(reply, 0):#x}" if len(reply) >= 4 else "an error"
+        super().__init__(f"the host answered {code}")
+
+
+class Session:
+    """AIO requests and replies on one connection. One thread uses it."""
+
+    def __init__(self, connection: Connection, ticket: NfcTicket) -> None:
+        self._connection = connection
+        self._ticket = ticket
+        self._next_op_id = 0
+
+    def start(self, buffer_count: int) -> None:
+        """Handshake and AIO session. Raises NfcRefused, NfcProtocolViolation, TransportErrors."""
+        connection = self._connection
+        connection.doing = "starting NFC"
+        connection.send(wire.security_message() + wire.classic(Classic.START))
+        reply = self._receive_classic(Classic.START_REPLY)
+        if wire.u32_at(reply, 16) != 1:
+            raise NfcProtocolViolation("NFC start reply", "1", str(wire.u32_at(reply, 16)))
+        connection.send(wire.version_message())
+        self._receive_classic(Classic.VERSION)
+        connection.send(
+            wire.client_name_message(b"sendense", b"backup")
+            + wire.features_message()
+            + wire.classic(Classic.READY)
+        )
+        self._receive_classic(Classic.READY)
+        for kind, payload, doing in (
+            (
+                Aio.OPEN_SESSION,
+                wire.OpenSession(BUFFER_BYTES, buffer_count).pack(),
+                f"give {buffer_count} buffers of {BUFFER_BYTES} bytes",
+            ),
+            (Aio.SET_SOCK_OPTS, wire.SOCK_OPTS_PAYLOAD, "set socket options"),
+            (Aio.SET_RES_POOL, wire.RES_POOL_PAYLOAD, "set the resource pool"),
+        ):
+            try:
+                self.ask(kind, payload)
+            except RequestRefused as error:
+                raise NfcRefused(self._ticket.host, self._ticket.port, doing, str(error)) from error
+
+    def _receive_classic(self, kind: Classic) -> bytes:
+        message = self._connection.receive(wire.CLASSIC_BYTES)
+        if wire.u32_at(message, 0) != kind:
+            raise NfcProtocolViolation(
+                "NFC message type", str(int(kind)), str(wire.u32_at(message, 0))
+            )
+        return message
+
+    def open_file(self, path: str) -> wire.OpenedFile:
+        """Open a disk file read-only. Raises NfcOpenRefused, NfcProtocolViolation."""
+        self._connection.doing = f"opening {path}"
+        name = path.encode()
+        try:
+            payload = self.ask(Aio.OPEN_FILE, wire.OpenFile(len(name)).pack(), name)
+        except RequestRefused as error:
+            raise NfcOpenRefused(path, str(error)) from error
+        return wire.OpenedFile.unpack(payload)
+
+    def send(self, kind: Aio, payload: bytes, extra: bytes = b"") -> int:
+        """Send one request; returns its operation id."""
+        op_id = self._next_op_id
+        self._next_op_id = (op_id + 1) & 0xFFFFFFFF
+        self._connection.send(AioHeader(kind, len(payload), op_id).pack() + payload + extra)
+        return op_id
+
+    def receive_header(self) -> AioHeader:
+        return AioHeader.unpack(self._connection.receive(AioHeader.LAYOUT.size))
+
+    def receive(self, length: int) -> bytes:
+        """Payload or extra, after its length was checked."""
+        return self._connection.receive(length)
+
+    def receive_error(self, header: AioHeader) -> RequestRefused:
+        """The payload of an error frame, as an exception to raise or translate."""
+        return RequestRefused(self._receive_small(header))
+
+    def _receive_small(self, header: AioHeader) -> bytes:
+        if header.size_bytes > wire.SMALL_REPLY_BYTES:
+            raise NfcProtocolViolation(
+                "reply's size", f"at most {wire.SMALL_REPLY_BYTES}", str(header.size_bytes)
+            )
+        return self._connection.receive(header.size_bytes)
+
+    def ask(self, kind: Aio, payload: bytes, extra: bytes = b"") -> bytes:
+        """Send one request while none is outstanding; returns the payload of its reply.
+
+        Raises RequestRefused when the host answers with an error frame.
+        """
+        op_id = self.send(kind, payload, extra)
+        header = self.receive_header()
+        if header.op_id != op_id:
+            raise NfcProtocolViolation("operation id", str(op_id), str(header.op_id))
+        if header.kind == Aio.ERROR:
+            raise self.receive_error(header)
+        if header.kind != kind:
+            raise NfcProtocolViolation("reply's type", str(int(kind)), str(header.kind))
+        return self._receive_small(header)
+
+    def finish(self, handle: int) -> None:
+        """Close file and session in good order, as far as the host still listens."""
+        self._connection.doing = "closing the disk"
+        try:
+            self.ask(Aio.CLOSE_FILE, wire.CLOSE_FILE.pack(handle))
+            self.ask(Aio.CLOSE_SESSION, wire.CLOSE_SESSION_PAYLOAD)
+            self._connection.send(wire.classic(Classic.SESSION_COMPLETE))
+        except (RequestRefused, NfcConnectionLost, NfcTimedOut, NfcProtocolViolation):
+            return  # the disk was only read: a broken farewell loses nothing

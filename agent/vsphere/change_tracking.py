@@ -1,0 +1,114 @@
+"""Changed block tracking: switching it on, and asking what changed."""
+
+from functools import partial
+from typing import Any
+
+from agent.areas import Area
+from agent.vsphere.api import vim
+from agent.vsphere.errors import ChangeTrackingUnusable, PermissionMissing, VsphereFault
+from agent.vsphere.models import FrozenDisk, JobSnapshot, Warning
+from agent.vsphere.properties import TaskFailed, wait_for_task
+from agent.vsphere.session import VsphereSession, phrase
+
+RECONFIGURE_TIMEOUT_S = 300.0
+NOT_ENABLED = "CHANGE_TRACKING_NOT_ENABLED"
+
+
+def enable(
+    session: VsphereSession, vm: Any, *, supported: bool, snapshot_count: int
+) -> Warning | None:
+    """Switch tracking on; it takes effect at the next snapshot.
+
+    Whatever stands against it is a warning: the backup goes on, reading
+    everything. While the VM has snapshots tracking is left off, as switching
+    it on then is known to corrupt what it tells.
+    """
+    if not supported:
+        return _not_enabled("the VM's hardware version does not support it: upgrade it")
+    if snapshot_count:
+        return _not_enabled(
+            f"the VM has {snapshot_count} snapshot{'s' if snapshot_count > 1 else ''}: "
+            "remove them, then the next backup enables it"
+        )
+    doing = "enable changed block tracking"
+    spec = vim.vm.ConfigSpec(changeTrackingEnabled=True)
+    try:
+        task = session.run(doing, lambda: vm.ReconfigVM_Task(spec))
+        wait_for_task(session, task, doing, RECONFIGURE_TIMEOUT_S)
+    except TaskFailed as error:
+        return _not_enabled(phrase(error.fault))
+    except (VsphereFault, PermissionMissing) as error:
+        return _not_enabled(str(error))
+    return None
+
+
+def _not_enabled(why: str) -> Warning:
+    return Warning(
+        NOT_ENABLED, f"changed block tracking is off, every backup reads everything; {why}"
+    )
+
+
+def changed_areas(
+    session: VsphereSession, snapshot: JobSnapshot, disk: FrozenDisk, base_change_id: str
+) -> list[Area]:
+    """What changed between the base's change id and the snapshot, all slices of it.
+
+    Ascending, disjoint, inside the capacity. Raises ChangeTrackingUnusable
+    when the answer is refused or cannot be right, VsphereErrors.
+    """
+    _check_ids(disk, base_change_id)
+    vm = vim.VirtualMachine(snapshot.vm_moref, session.stub)
+    frozen = vim.vm.Snapshot(snapshot.moref, session.stub)
+
+    areas: list[Area] = []
+    offset = 0
+    while offset < disk.capacity_bytes:
+        ask = partial(vm.QueryChangedDiskAreas, frozen, disk.key, offset, base_change_id)
+        try:
+            answer = session.run("tell what changed", ask, repeatable=True)
+        except (VsphereFault, PermissionMissing) as error:
+            # Stale id, reset, untracked disk: vSphere has one fault for all of them.
+            raise ChangeTrackingUnusable(disk.label, str(error)) from error
+        offset = _add_slice(areas, answer, offset, disk)
+    return areas
+
+
+def _check_ids(disk: FrozenDisk, base_change_id: str) -> None:
+    if not disk.change_id:
+        raise ChangeTrackingUnusable(disk.label, "the disk is not tracked")
+    base, now = _parsed(disk, base_change_id), _parsed(disk, disk.change_id)
+    if base[0] != now[0]:
+        raise ChangeTrackingUnusable(disk.label, "tracking was reset since the last backup")
+    if base[1] > now[1]:
+        raise ChangeTrackingUnusable(disk.label, "the disk went back to an earlier state")
+
+
+def _parsed(disk: FrozenDisk, change_id: str) -> tuple[str, int]:
+    """`<uuid>/<sequence>`; the uuid changes when tracking is reset."""
+    epoch, slash, sequence = change_id.rpartition("/")
+    if not slash or not sequence.isdecimal():
+        raise ChangeTrackingUnusable(disk.label, f"{change_id!r} is no change id")
+    return epoch, int(sequence)
+
+
+def _add_slice(areas: list[Area], answer: Any, offset: int, disk: FrozenDisk) -> int:
+    """Check one slice, add its areas (adjacent ones merge); returns where the next begins."""
+
+    def require(right: bool, what: str) -> None:
+        if not right:
+            raise ChangeTrackingUnusable(disk.label, f"vSphere's answer cannot be right: {what}")
+
+    start, length = int(answer.startOffset), int(answer.length)
+    require(start == offset, f"asked from {offset}, answered from {start}")
+    require(length > 0, f"an empty slice at {start}")
+    end = min(start + length, disk.capacity_bytes)
+    for changed in answer.changedArea or []:
+        area = Area(int(changed.start), int(changed.length))
+        require(area.length > 0, f"an empty area at {area.start}")
+        require(area.start >= offset and area.end <= end, f"{area} is outside {offset}..{end}")
+        if areas and area.start <= areas[-1].end:
+            require(area.start == areas[-1].end, f"{area} is not after {areas[-1]}")
+            area = Area(areas[-1].start, areas[-1].length + area.length)
+            areas.pop()
+        areas.append(area)
+    return end

@@ -1,0 +1,82 @@
+"""What the rest of the agent sees of vSphere: plain data, nothing of pyVmomi."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Consistency = Literal["crash", "file_system"]
+
+
+@dataclass(frozen=True, slots=True)
+class VsphereAbout:
+    """Who answers at the site's address."""
+
+    address: str
+    full_name: str
+    api_type: str
+    """"HostAgent" (one ESXi host) or "VirtualCenter"."""
+    api_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualDiskInfo:
+    """A disk in a VM's settings."""
+
+    key: int
+    uuid: str
+    label: str
+    capacity_bytes: int
+    disk_mode: str
+    file_name: str
+    not_protectable_reason: str
+    """Empty when the disk can be backed up."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualMachineInfo:
+    """A VM as vSphere lists it; `disks` ordered by device key."""
+
+    name: str
+    moref: str
+    instance_uuid: str
+    power_state: str
+    change_tracking_enabled: bool
+    snapshot_count: int
+    guest_full_name: str
+    disks: list[VirtualDiskInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something a person should know of a job that goes on all the same."""
+
+    code: str
+    message: str
+    disk_label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenDisk:
+    """A disk as a snapshot froze it."""
+
+    index: int
+    """Position among the protectable disks, ordered by device key."""
+    key: int
+    uuid: str
+    label: str
+    capacity_bytes: int
+    change_id: str
+    """Empty when the disk is not tracked."""
+    file_name: str
+    """The frozen link: "[datastore] folder/file.vmdk"."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """The snapshot of one job."""
+
+    moref: str
+    vm_moref: str
+    name: str
+    consistency: Consistency
+    disks: list[FrozenDisk]
+    warnings: list[Warning]

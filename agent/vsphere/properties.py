@@ -1,0 +1,137 @@
+"""Reading properties in sets, and waiting for tasks."""
+
+import time
+from collections.abc import Sequence
+from http.client import HTTPException
+from typing import Any
+
+from agent.vsphere.api import vim, vmodl
+from agent.vsphere.errors import TaskTimedOut
+from agent.vsphere.session import VsphereSession
+
+_Collector = vmodl.query.PropertyCollector
+_PAGE = 200
+
+
+class TaskFailed(Exception):
+    """A task ended with a fault; `fault` is pyVmomi's."""
+
+    def __init__(self, fault: Any) -> None:
+        super().__init__(type(fault).__name__)
+        self.fault = fault
+
+
+def properties_of(session: VsphereSession, target: Any, paths: Sequence[str]) -> dict[str, Any]:
+    """The properties of one managed object; unset ones are missing.
+
+    Call inside `session.run`. Raises pyVmomi's ManagedObjectNotFound.
+    """
+    spec = _filter_spec(type(target), paths, _Collector.ObjectSpec(obj=target))
+    pages = _retrieve(session, spec)
+    return pages[0][1] if pages else {}
+
+
+def virtual_machines(
+    session: VsphereSession, paths: Sequence[str]
+) -> list[tuple[Any, dict[str, Any]]]:
+    """Every VM of the site with its properties. Call inside `session.run`."""
+    content = session.content
+    view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
+    try:
+        to_members = _Collector.TraversalSpec(
+            name="members", type=vim.view.ContainerView, path="view", skip=False
+        )
+        start = _Collector.ObjectSpec(obj=view, skip=True, selectSet=[to_members])
+        return _retrieve(session, _filter_spec(vim.VirtualMachine, paths, start))
+    finally:
+        _destroy(view.DestroyView)
+
+
+def _filter_spec(kind: Any, paths: Sequence[str], start: Any) -> Any:
+    return _Collector.FilterSpec(
+        propSet=[_Collector.PropertySpec(type=kind, pathSet=list(paths), all=False)],
+        objectSet=[start],
+    )
+
+
+def _retrieve(session: VsphereSession, spec: Any) -> list[tuple[Any, dict[str, Any]]]:
+    # The shared collector will do: a retrieval leaves nothing behind on it,
+    # its pages are told apart by tokens. Waiting is another matter (below).
+    collector = session.content.propertyCollector
+    found: list[tuple[Any, dict[str, Any]]] = []
+    page = collector.RetrievePropertiesEx([spec], _Collector.RetrieveOptions(maxObjects=_PAGE))
+    while page is not None:
+        for item in page.objects:
+            found.append((item.obj, {prop.name: prop.val for prop in item.propSet or []}))
+        page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
+    return found
+
+
+def wait_for_task(session: VsphereSession, task: Any, doing: str, timeout_s: float) -> Any:
+    """Wait until the task ended; returns its result.
+
+    Raises TaskFailed, TaskTimedOut (the task may still run), VsphereErrors.
+    """
+    deadline = time.monotonic() + timeout_s
+
+    def wait() -> Any:
+        return _wait(session, task, doing, timeout_s, deadline)
+
+    return session.run(doing, wait, repeatable=True)
+
+
+def _wait(session: VsphereSession, task: Any, doing: str, timeout_s: float, deadline: float) -> Any:
+    # A collector of its own: WaitForUpdatesEx of two threads on one collector
+    # disturb each other, and destroying it takes its filters along.
+    collector = session.content.propertyCollector.CreatePropertyCollector()
+    try:
+        start = _Collector.ObjectSpec(obj=task)
+        spec = _filter_spec(vim.Task, ["info.state", "info.error", "info.result"], start)
+        collector.CreateFilter(spec, True)
+        seen: dict[str, Any] = {}
+        version = ""
+        while True:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TaskTimedOut(doing, timeout_s)
+            update = collector.WaitForUpdatesEx(
+                version, _Collector.WaitOptions(maxWaitSeconds=_patience_s(session, left_s))
+            )
+            if update is None:
+                continue
+            version = update.version
+            for changed in _changes(update):
+                seen[changed.name] = changed.val
+            if update.truncated:
+                continue
+            if seen.get("info.state") == vim.TaskInfo.State.success:
+                return seen.get("info.result")
+            if seen.get("info.state") == vim.TaskInfo.State.error:
+                raise TaskFailed(seen.get("info.error") or vmodl.MethodFault(msg="no reason given"))
+    finally:
+        _destroy(collector.DestroyPropertyCollector)
+
+
+def _patience_s(session: VsphereSession, left_s: float) -> int:
+    """How long the server may hold its answer: less than the socket's time-out."""
+    return max(1, int(min(20.0, session.settings.timeout_s / 2, left_s)))
+
+
+def _changes(update: Any) -> list[Any]:
+    return [
+        change
+        for filters in update.filterSet or []
+        for changed in filters.objectSet or []
+        for change in changed.changeSet or []
+    ]
+
+
+def _destroy(method: Any) -> None:
+    """Destroy a view or collector; one that is gone with its session is no error.
+
+    Nor may a broken connection hide the error that led here.
+    """
+    try:
+        method()
+    except (vmodl.MethodFault, vmodl.RuntimeFault, OSError, HTTPException):
+        return

@@ -1,0 +1,181 @@
+"""The login at vSphere: own stub with time-outs, one re-login when it expired, kept alive."""
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any, TypeVar
+from xml.parsers.expat import ExpatError
+
+import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from agent.vsphere import certificates
+from agent.vsphere.api import SoapStubAdapter, vim, vmodl
+from agent.vsphere.errors import (
+    LoginFailed,
+    PermissionMissing,
+    VsphereError,
+    VsphereFault,
+    VsphereUnreachable,
+)
+from agent.vsphere.settings import VsphereSettings
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+API_VERSION = "vim.version.version11"
+"""vSphere 6.5, the oldest that is served; newer hosts speak it as well."""
+
+KEEP_ALIVE_S = 240.0
+"""A session without calls ends after 30 minutes, and reading disks is no call."""
+
+IDLE_CONNECTION_S = 20.0
+"""Pooled connections are not used after this, well before hosts close them."""
+
+
+class VsphereSession:
+    """One login that several threads share.
+
+    Managed objects hold the stub, not the login: they survive a re-login.
+    Filters, views and collectors do not; whoever makes one makes, uses and
+    destroys it inside one `run`.
+    """
+
+    def __init__(self, settings: VsphereSettings) -> None:
+        """Check the certificate and log in.
+
+        Raises ConfigurationError, VsphereUnreachable, CertificateMismatch,
+        CertificateNotPinned, LoginFailed.
+        """
+        self.settings = settings
+        host, port = settings.host_and_port()
+        # No SmartConnect: it keeps a process-wide session and no time-outs.
+        self._stub = SoapStubAdapter(
+            host=host,
+            port=port,
+            version=API_VERSION,
+            sslContext=certificates.trusting_context(settings),
+            httpConnectionTimeout=settings.timeout_s,
+            connectionPoolTimeout=IDLE_CONNECTION_S,
+        )
+        self._login_lock = threading.Lock()
+        self._logins = 0
+        self._ended = threading.Event()
+        instance = vim.ServiceInstance("ServiceInstance", self._stub)
+        with self._translated("answer"):
+            self.content: Any = instance.RetrieveContent()
+        self._instance = instance
+        self._log_in(logins_seen=0)
+        self._keeper = threading.Thread(
+            target=self._keep_alive, name=f"vsphere-keep-alive-{settings.site}", daemon=True
+        )
+        self._keeper.start()
+
+    @property
+    def stub(self) -> Any:
+        return self._stub
+
+    def run(self, doing: str, operation: Callable[[], T], *, repeatable: bool = False) -> T:
+        """Run calls of vSphere; once more after a re-login if the session had expired.
+
+        vSphere refuses a call without a session before it does anything, so
+        that repeating is safe when `operation` makes a single call or makes
+        its calls anew. `repeatable`: a broken connection is tried again too;
+        for operations that change nothing.
+
+        Raises VsphereErrors; `doing` completes "vSphere cannot ...".
+        """
+        attempts = Retrying(
+            retry=retry_if_exception_type(VsphereUnreachable),
+            stop=stop_after_attempt(3 if repeatable else 1),
+            wait=wait_random_exponential(multiplier=0.5, max=5),
+            reraise=True,
+        )
+        result: T = attempts(self._run_logged_in, doing, operation)
+        return result
+
+    def _run_logged_in(self, doing: str, operation: Callable[[], T]) -> T:
+        logins = self._logins
+        with self._translated(doing):
+            try:
+                return operation()
+            except vim.fault.NotAuthenticated:
+                _log.info("vsphere_session_expired", address=self.settings.address)
+            self._log_in(logins)
+            return operation()
+
+    def _log_in(self, logins_seen: int) -> None:
+        """Log in, unless another thread did so since `logins_seen` was read."""
+        settings = self.settings
+        if not self._login_lock.acquire(timeout=2 * settings.timeout_s):
+            raise VsphereUnreachable(settings.address, "another thread's login hangs")
+        try:
+            if self._logins != logins_seen:
+                return
+            self._stub.SetSessionId(None)
+            try:
+                with self._translated("log in"):
+                    self.content.sessionManager.Login(settings.user, settings.password, None)
+            except VsphereError as error:
+                # pyVmomi's frames hold the password in their variables, and
+                # some log formats print those.
+                if error.__cause__ is not None:
+                    error.__cause__.with_traceback(None)
+                raise
+            self._logins += 1
+        finally:
+            self._login_lock.release()
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        settings = self.settings
+        try:
+            yield
+        except (vim.fault.InvalidLogin, vim.fault.NoClientCertificate) as fault:
+            raise LoginFailed(settings.address, settings.user, phrase(fault)) from fault
+        except vim.fault.NotAuthenticated as fault:
+            raise LoginFailed(
+                settings.address, settings.user, "the session ended again at once"
+            ) from fault
+        except vim.fault.NoPermission as fault:
+            privilege = str(fault.privilegeId or "unknown")
+            raise PermissionMissing(settings.user, doing, privilege) from fault
+        except (vmodl.MethodFault, vmodl.RuntimeFault) as fault:
+            raise VsphereFault(doing, type(fault).__name__, phrase(fault)) from fault
+        except ssl.SSLCertVerificationError as error:
+            raise certificates.mismatch(settings, error) from error
+        except (OSError, HTTPException) as error:
+            problem = str(error) or type(error).__name__
+            raise VsphereUnreachable(settings.address, f"{problem}, trying to {doing}") from error
+        except ExpatError as error:
+            problem = f"what answers is not vSphere ({error})"
+            raise VsphereUnreachable(settings.address, problem) from error
+
+    def _keep_alive(self) -> None:
+        while not self._ended.wait(KEEP_ALIVE_S):
+            try:
+                self.run("tell the time", self._instance.CurrentTime, repeatable=True)
+            except VsphereError as error:
+                _log.warning("vsphere_keep_alive_failed", error=str(error), code=error.code)
+
+    def close(self) -> None:
+        """Log out and close the connections. May be called twice; raises nothing."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        try:
+            with self._translated("log out"):
+                self.content.sessionManager.Logout()
+        except VsphereError as error:
+            _log.debug("vsphere_logout_failed", error=str(error))
+        self._stub.DropConnections()
+        self._keeper.join(timeout=1.0)
+
+
+def phrase(fault: Any) -> str:
+    """A fault in words: vSphere's own where it gives some."""
+    texts = [str(item.message) for item in (fault.faultMessage or []) if item.message]
+    message = (getattr(fault, "msg", None) or "").strip()
+    return " ".join([text for text in [message, *texts] if text]) or type(fault).__name__

@@ -1,0 +1,113 @@
+"""One vSphere site: the face of this package."""
+
+from types import TracebackType
+from typing import Self
+
+from agent.areas import Area
+from agent.transports.disk_reader import DiskReader
+from agent.transports.errors import NfcProtocolViolation
+from agent.transports.nfc.reader import NfcDiskReader
+from agent.vsphere import change_tracking, inventory, snapshots
+from agent.vsphere.models import FrozenDisk, JobSnapshot, VirtualMachineInfo, VsphereAbout
+from agent.vsphere.nfc_service import ticket_for_disk
+from agent.vsphere.session import VsphereSession
+from agent.vsphere.settings import VsphereSettings
+
+
+class VsphereSite:
+    """Several jobs share one: every method may be called from any thread.
+
+    One login, renewed once when it expired in mid-call and kept alive between
+    calls. All methods raise VsphereErrors, `open_disk` TransportErrors too.
+    """
+
+    def __init__(self, session: VsphereSession) -> None:
+        self._session = session
+
+    @classmethod
+    def connect(cls, settings: VsphereSettings) -> Self:
+        """Check the certificate, log in.
+
+        Raises ConfigurationError, VsphereUnreachable, CertificateMismatch,
+        CertificateNotPinned, LoginFailed.
+        """
+        return cls(VsphereSession(settings))
+
+    def about(self) -> VsphereAbout:
+        """Who answered at login."""
+        about = self._session.content.about
+        return VsphereAbout(
+            address=self._session.settings.address,
+            full_name=str(about.fullName),
+            api_type=str(about.apiType),
+            api_version=str(about.apiVersion),
+        )
+
+    def virtual_machines(self) -> list[VirtualMachineInfo]:
+        """The site's VMs, without templates, ordered by name."""
+        return inventory.list_virtual_machines(self._session)
+
+    def take_snapshot(
+        self, *, job_id: str, vm_moref: str, instance_uuid: str, quiesce: bool
+    ) -> JobSnapshot:
+        """Enable tracking where needed and freeze all disks of the VM in one snapshot.
+
+        An empty `instance_uuid` is not compared. Raises VmNotFound, NoDisks,
+        SnapshotFailed; no snapshot is left then.
+        """
+        return snapshots.take_snapshot(
+            self._session,
+            job_id=job_id,
+            vm_moref=vm_moref,
+            instance_uuid=instance_uuid,
+            quiesce=quiesce,
+        )
+
+    def changed_areas(
+        self, snapshot: JobSnapshot, disk: FrozenDisk, base_change_id: str
+    ) -> list[Area]:
+        """Ascending, disjoint areas that changed since the base. Raises ChangeTrackingUnusable."""
+        return change_tracking.changed_areas(self._session, snapshot, disk, base_change_id)
+
+    def open_disk(self, snapshot: JobSnapshot, disk: FrozenDisk) -> DiskReader:
+        """Open the link that the snapshot froze, on a connection of its own.
+
+        Raises TransportErrors; NfcProtocolViolation also when the file is not
+        as large as the snapshot says.
+        """
+        settings = self._session.settings
+        ticket = ticket_for_disk(self._session, snapshot.vm_moref, disk.key)
+        reader = NfcDiskReader.open(
+            ticket, disk.file_name, transport=settings.transport, timeout_s=settings.timeout_s
+        )
+        if reader.capacity_bytes != disk.capacity_bytes:
+            reader.close()
+            raise NfcProtocolViolation(
+                f"capacity of {disk.file_name}",
+                str(disk.capacity_bytes),
+                str(reader.capacity_bytes),
+            )
+        return reader
+
+    def remove_snapshot(self, snapshot: JobSnapshot) -> None:
+        """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
+        snapshots.remove_snapshot(self._session, snapshot)
+
+    def sweep_snapshots(self, alive_job_ids: set[str]) -> list[str]:
+        """Remove this site's snapshots of other jobs than these; returns the names removed."""
+        return snapshots.sweep_snapshots(self._session, alive_job_ids)
+
+    def close(self) -> None:
+        """Log out. May be called twice; raises nothing. Open readers read on."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
