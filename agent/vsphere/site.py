@@ -7,7 +7,7 @@ from agent.areas import Area
 from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import NfcProtocolViolation
 from agent.transports.nfc.reader import NfcDiskReader
-from agent.vsphere import change_tracking, inventory, snapshots
+from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots
 from agent.vsphere.models import FrozenDisk, JobSnapshot, VirtualMachineInfo, VsphereAbout
 from agent.vsphere.nfc_service import ticket_for_disk
 from agent.vsphere.session import VsphereSession
@@ -91,11 +91,11 @@ class VsphereSite:
 
     def remove_snapshot(self, snapshot: JobSnapshot) -> None:
         """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
-        snapshots.remove_snapshot(self._session, snapshot)
+        snapshot_removal.remove_snapshot(self._session, snapshot)
 
     def sweep_snapshots(self, alive_job_ids: set[str]) -> list[str]:
         """Remove this site's snapshots of other jobs than these; returns the names removed."""
-        return snapshots.sweep_snapshots(self._session, alive_job_ids)
+        return snapshot_removal.sweep_snapshots(self._session, alive_job_ids)
 
     def close(self) -> None:
         """Log out. May be called twice; raises nothing. Open readers read on."""

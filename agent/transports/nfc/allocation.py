@@ -4,8 +4,8 @@ import numpy as np
 
 from agent.areas import Area
 from agent.transports.errors import AllocationUnknown
+from agent.transports.nfc.aio import Aio, OpenedFile, QueryAllocated
 from agent.transports.nfc.session import RequestRefused, Session
-from agent.transports.nfc.wire import Aio, OpenedFile, QueryAllocated
 
 CHUNK_BYTES = 64 << 10
 CHUNKS_PER_QUERY = 256 << 10

@@ -4,7 +4,7 @@ import zlib
 from struct import Struct
 
 from agent.transports.errors import NfcProtocolViolation
-from agent.transports.nfc.wire import Compression
+from agent.transports.nfc.aio import Compression
 
 _SKIPZ_HEAD = Struct("<II")
 """SkipZ starts with the uncompressed length and 0; a run starts with its offset and length."""

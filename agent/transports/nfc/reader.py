@@ -10,12 +10,12 @@ from agent.areas import Area
 from agent.transports.disk_reader import Extent
 from agent.transports.errors import AllocationUnknown, ReaderClosed
 from agent.transports.nfc import authd
+from agent.transports.nfc.aio import Compression, OpenedFile
 from agent.transports.nfc.allocation import allocated_areas
 from agent.transports.nfc.connection import Connection
 from agent.transports.nfc.reads import ReadAhead
 from agent.transports.nfc.session import Session
 from agent.transports.nfc.ticket import NfcTicket, Transport
-from agent.transports.nfc.wire import Compression, OpenedFile
 
 REQUESTS_OUTSTANDING = 4
 """8 MiB of the host's about 48 MiB of NFC buffers for all its clients."""

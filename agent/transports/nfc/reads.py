@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from agent.areas import Area
 from agent.transports.disk_reader import LARGEST_READ_BYTES, Extent
 from agent.transports.errors import NfcProtocolViolation, NfcReadFailed
+from agent.transports.nfc.aio import Aio, Compression, OpenedFile, ReadFragment, ReadRequest
 from agent.transports.nfc.fragments import decoded
 from agent.transports.nfc.session import BUFFER_BYTES, Session
-from agent.transports.nfc.wire import Aio, Compression, OpenedFile, ReadFragment, ReadRequest
 
 
 class PendingRead:

@@ -7,10 +7,11 @@ from agent.transports.errors import (
     NfcRefused,
     NfcTimedOut,
 )
-from agent.transports.nfc import wire
+from agent.transports.nfc import aio, classic
+from agent.transports.nfc.aio import Aio, AioHeader
+from agent.transports.nfc.classic import Classic
 from agent.transports.nfc.connection import Connection
 from agent.transports.nfc.ticket import NfcTicket
-from agent.transports.nfc.wire import Aio, AioHeader, Classic
 
 BUFFER_BYTES = 2 << 20
 """The largest that ESXi takes; it bounds the data of one fragment."""
@@ -21,7 +22,7 @@ class RequestRefused(Exception):
 
     def __init__(self, reply: bytes) -> None:
         # Only the first number is known to be a code; the rest may be anything.
-        code = f"error {wire.u32_at(reply, 0):#x}" if len(reply) >= 4 else "an error"
+        code = f"error {classic.u32_at(reply, 0):#x}" if len(reply) >= 4 else "an error"
         super().__init__(f"the host answered {code}")
 
 
@@ -37,26 +38,26 @@ class Session:
         """Handshake and AIO session. Raises NfcRefused, NfcProtocolViolation, TransportErrors."""
         connection = self._connection
         connection.doing = "starting NFC"
-        connection.send(wire.security_message() + wire.classic(Classic.START))
+        connection.send(classic.security_message() + classic.message(Classic.START))
         reply = self._receive_classic(Classic.START_REPLY)
-        if wire.u32_at(reply, 16) != 1:
-            raise NfcProtocolViolation("NFC start reply", "1", str(wire.u32_at(reply, 16)))
-        connection.send(wire.version_message())
+        if classic.u32_at(reply, 16) != 1:
+            raise NfcProtocolViolation("NFC start reply", "1", str(classic.u32_at(reply, 16)))
+        connection.send(classic.version_message())
         self._receive_classic(Classic.VERSION)
         connection.send(
-            wire.client_name_message(b"sendense", b"backup")
-            + wire.features_message()
-            + wire.classic(Classic.READY)
+            classic.client_name_message(b"sendense", b"backup")
+            + classic.features_message()
+            + classic.message(Classic.READY)
         )
         self._receive_classic(Classic.READY)
         for kind, payload, doing in (
             (
                 Aio.OPEN_SESSION,
-                wire.OpenSession(BUFFER_BYTES, buffer_count).pack(),
+                aio.OpenSession(BUFFER_BYTES, buffer_count).pack(),
                 f"give {buffer_count} buffers of {BUFFER_BYTES} bytes",
             ),
-            (Aio.SET_SOCK_OPTS, wire.SOCK_OPTS_PAYLOAD, "set socket options"),
-            (Aio.SET_RES_POOL, wire.RES_POOL_PAYLOAD, "set the resource pool"),
+            (Aio.SET_SOCK_OPTS, aio.SOCK_OPTS_PAYLOAD, "set socket options"),
+            (Aio.SET_RES_POOL, aio.RES_POOL_PAYLOAD, "set the resource pool"),
         ):
             try:
                 self.ask(kind, payload)
@@ -64,22 +65,22 @@ class Session:
                 raise NfcRefused(self._ticket.host, self._ticket.port, doing, str(error)) from error
 
     def _receive_classic(self, kind: Classic) -> bytes:
-        message = self._connection.receive(wire.CLASSIC_BYTES)
-        if wire.u32_at(message, 0) != kind:
+        message = self._connection.receive(classic.CLASSIC_BYTES)
+        if classic.u32_at(message, 0) != kind:
             raise NfcProtocolViolation(
-                "NFC message type", str(int(kind)), str(wire.u32_at(message, 0))
+                "NFC message type", str(int(kind)), str(classic.u32_at(message, 0))
             )
         return message
 
-    def open_file(self, path: str) -> wire.OpenedFile:
+    def open_file(self, path: str) -> aio.OpenedFile:
         """Open a disk file read-only. Raises NfcOpenRefused, NfcProtocolViolation."""
         self._connection.doing = f"opening {path}"
         name = path.encode()
         try:
-            payload = self.ask(Aio.OPEN_FILE, wire.OpenFile(len(name)).pack(), name)
+            payload = self.ask(Aio.OPEN_FILE, aio.OpenFile(len(name)).pack(), name)
         except RequestRefused as error:
             raise NfcOpenRefused(path, str(error)) from error
-        return wire.OpenedFile.unpack(payload)
+        return aio.OpenedFile.unpack(payload)
 
     def send(self, kind: Aio, payload: bytes, extra: bytes = b"") -> int:
         """Send one request; returns its operation id."""
@@ -100,9 +101,9 @@ class Session:
         return RequestRefused(self._receive_small(header))
 
     def _receive_small(self, header: AioHeader) -> bytes:
-        if header.size_bytes > wire.SMALL_REPLY_BYTES:
+        if header.size_bytes > aio.SMALL_REPLY_BYTES:
             raise NfcProtocolViolation(
-                "reply's size", f"at most {wire.SMALL_REPLY_BYTES}", str(header.size_bytes)
+                "reply's size", f"at most {aio.SMALL_REPLY_BYTES}", str(header.size_bytes)
             )
         return self._connection.receive(header.size_bytes)
 
@@ -125,8 +126,8 @@ class Session:
         """Close file and session in good order, as far as the host still listens."""
         self._connection.doing = "closing the disk"
         try:
-            self.ask(Aio.CLOSE_FILE, wire.CLOSE_FILE.pack(handle))
-            self.ask(Aio.CLOSE_SESSION, wire.CLOSE_SESSION_PAYLOAD)
-            self._connection.send(wire.classic(Classic.SESSION_COMPLETE))
+            self.ask(Aio.CLOSE_FILE, aio.CLOSE_FILE.pack(handle))
+            self.ask(Aio.CLOSE_SESSION, aio.CLOSE_SESSION_PAYLOAD)
+            self._connection.send(classic.message(Classic.SESSION_COMPLETE))
         except (RequestRefused, NfcConnectionLost, NfcTimedOut, NfcProtocolViolation):
             return  # the disk was only read: a broken farewell loses nothing

@@ -1,7 +1,7 @@
-"""NFC structures, each declared once. All integers are little-endian.
+"""NFC's AIO frames: a header, a payload, and for some an extra; each declared once.
 
-The tables beside the classes are the description; golden bytes in
-tests/contracts/nfc judge both.
+All integers are little-endian. The tables are the description; golden bytes
+in tests/contracts/nfc judge them and the code.
 """
 
 from dataclasses import dataclass
@@ -10,66 +10,6 @@ from struct import Struct
 from typing import ClassVar, Self
 
 from agent.transports.errors import NfcProtocolViolation
-
-
-class Classic(IntEnum):
-    """Types of the fixed messages of 264 bytes."""
-
-    SESSION_COMPLETE = 4
-    START = 33
-    START_REPLY = 36
-    SECURITY = 43
-    VERSION = 51
-    READY = 52
-    CLIENT_NAME = 54
-    FEATURES = 55
-
-
-CLASSIC_BYTES = 264
-PROTOCOL_VERSION = 11
-FEATURE_INTERRUPTION = 1
-FEATURE_SWITCH = 2
-
-_U32 = Struct("<I")
-_U32_PAIR = Struct("<II")
-
-
-def classic(kind: Classic, body: bytes = b"") -> bytes:
-    """A classic message.
-
-    ==== ===== =========================================
-       0     4 type
-       4   260 type-specific bytes, padded with zeros
-    ==== ===== =========================================
-    """
-    return (_U32.pack(kind) + body).ljust(CLASSIC_BYTES, b"\0")
-
-
-def security_message() -> bytes:
-    """43: the name of the security scheme from byte 4."""
-    return classic(Classic.SECURITY, b"PlainText")
-
-
-def version_message() -> bytes:
-    """51: the protocol version at byte 4."""
-    return classic(Classic.VERSION, _U32.pack(PROTOCOL_VERSION))
-
-
-def client_name_message(name: bytes, operation_id: bytes) -> bytes:
-    """54: length of the name at byte 4, of the operation id at 8; both follow the message raw."""
-    return classic(Classic.CLIENT_NAME, _U32_PAIR.pack(len(name), len(operation_id))) + (
-        name + operation_id
-    )
-
-
-def features_message() -> bytes:
-    """55: feature bits at byte 4."""
-    return classic(Classic.FEATURES, _U32.pack(FEATURE_INTERRUPTION | FEATURE_SWITCH))
-
-
-def u32_at(message: bytes, offset: int) -> int:
-    value: int = _U32.unpack_from(message, offset)[0]
-    return value
 
 
 class Aio(IntEnum):
@@ -131,8 +71,8 @@ class OpenSession:
 
 
 SOCK_OPTS_PAYLOAD = bytes(12)
-RES_POOL_PAYLOAD = _U32.pack(1)
-CLOSE_SESSION_PAYLOAD = _U32.pack(0)
+RES_POOL_PAYLOAD = bytes([1, 0, 0, 0])
+CLOSE_SESSION_PAYLOAD = bytes(4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,415 @@
+"""The client against bytes written by hand: what it sends, what it makes of replies."""
+
+import threading
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from agent.areas import Area
+from agent.transports.disk_reader import Extent
+from agent.transports.errors import (
+    AllocationUnknown,
+    NfcCertificateMismatch,
+    NfcConnectionLost,
+    NfcOpenRefused,
+    NfcProtocolViolation,
+    NfcReadFailed,
+    NfcRefused,
+    NfcTimedOut,
+    NfcUnreachable,
+    ReaderClosed,
+    TransportError,
+)
+from agent.transports.nfc.aio import Compression
+from agent.transports.nfc.reader import NfcDiskReader
+from agent.transports.nfc.ticket import NfcTicket
+from tests.contracts.nfc import golden
+from tests.contracts.nfc.scripted_host import Line, Script, ScriptedHost, farewell, open_disk
+
+CAPACITY = 5 * 65536 + 2048
+PLAIN = Compression.NONE
+
+
+def reader_of(
+    host: ScriptedHost,
+    transport: Literal["nbd", "nbdssl"] = "nbd",
+    compression: Compression | None = PLAIN,
+    timeout_s: float = 10,
+) -> NfcDiskReader:
+    return NfcDiskReader.open(
+        host.ticket(),
+        golden.PATH,
+        transport=transport,
+        compression=compression,
+        timeout_s=timeout_s,
+    )
+
+
+def plain_host(folder: Path, script: Script) -> ScriptedHost:
+    return ScriptedHost(folder, script, encrypted=False)
+
+
+@pytest.mark.parametrize("transport", ["nbd", "nbdssl"])
+def test_disk_opens_and_closes_in_good_order(
+    tmp_path: Path, transport: Literal["nbd", "nbdssl"]
+) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        farewell(line, 4)
+
+    with ScriptedHost(tmp_path, script, encrypted=transport == "nbdssl") as host:
+        with reader_of(host, transport) as reader:
+            assert reader.capacity_bytes == CAPACITY
+        reader.close()
+        with pytest.raises(ReaderClosed):
+            reader.allocated_areas()
+
+
+def test_allocation_bitmap_becomes_areas_and_the_tail_off_the_grid_is_read(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.QUERY_ALLOCATED)
+        line.send(golden.QUERY_ALLOCATED_REPLY)
+        farewell(line, 5)
+
+    with plain_host(tmp_path, script) as host, reader_of(host) as reader:
+        assert reader.allocated_areas() == [
+            Area(0, 131072),
+            Area(196608, 65536),
+            Area(327680, 2048),
+        ]
+
+
+def test_reader_still_reads_when_the_allocation_query_is_refused(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.QUERY_ALLOCATED)
+        line.send(golden.error_reply("04000000"))
+        line.expect(golden.read_request("05000000", "0000000000000000", "00020000"))
+        line.send(
+            golden.read_fragment(
+                "05000000", "0000000000000000", "00020000", "00000000", "00020000", b"z" * 512
+            )
+        )
+        farewell(line, 6)
+
+    with plain_host(tmp_path, script) as host, reader_of(host) as reader:
+        with pytest.raises(AllocationUnknown, match="0xb"):
+            reader.allocated_areas()
+        assert list(reader.read([Area(0, 512)])) == [Extent(0, b"z" * 512)]
+
+
+def test_reads_are_sent_ahead_and_delivered_in_order_whatever_order_replies_have(
+    tmp_path: Path,
+) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        # Three requests before the first reply.
+        line.expect(golden.read_request("04000000", "0000000000000000", "00040000"))
+        line.expect(golden.read_request("05000000", "0000010000000000", "00020000"))
+        line.expect(golden.read_request("06000000", "0000050000000000", "00080000"))
+        last = ("06000000", "0000050000000000", "00080000")
+        first = ("04000000", "0000000000000000", "00040000")
+        line.send(golden.read_fragment(*last, "00000000", "00080000", b"T" * 2048))
+        line.send(golden.read_fragment(*first, "00020000", "00020000", b"B" * 512))
+        line.send(
+            golden.read_fragment(
+                "05000000", "0000010000000000", "00020000", "00000000", "00020000", b"C" * 512
+            )
+        )
+        line.send(golden.read_fragment(*first, "00000000", "00020000", b"A" * 512))
+        farewell(line, 7)
+
+    with plain_host(tmp_path, script) as host, reader_of(host) as reader:
+        areas = [Area(0, 1024), Area(65536, 512), Area(327680, 2048)]
+        assert list(reader.read(areas)) == [
+            Extent(0, b"A" * 512 + b"B" * 512),
+            Extent(65536, b"C" * 512),
+            Extent(327680, b"T" * 2048),
+        ]
+
+
+def test_compressed_fragments_come_each_in_its_own_way(tmp_path: Path) -> None:
+    where = ("04000000", "0000000000000000", "00080000")  # 2048 bytes at 0
+    skipz = golden.hexed("00020000 00000000  10000000 03000000") + b"run"
+    squeezed = zlib.compress(b"q" * 512)
+
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*where, compression="03000000"))
+        line.send(golden.read_fragment(*where, "00020000", "00020000", skipz, "03000000"))
+        line.send(golden.read_fragment(*where, "00060000", "00020000", squeezed, "01000000"))
+        hole = golden.hexed("00020000 00000000")
+        line.send(golden.read_fragment(*where, "00000000", "00020000", hole, "03000000"))
+        line.send(golden.read_fragment(*where, "00040000", "00020000", b"p" * 512))
+        farewell(line, 5)
+
+    with (
+        ScriptedHost(tmp_path, script) as host,
+        reader_of(host, "nbdssl", compression=None) as reader,
+    ):
+        (extent,) = reader.read([Area(0, 2048)])
+    assert extent.data == bytes(512) + bytes(16) + b"run" + bytes(493) + b"p" * 512 + b"q" * 512
+
+
+ASKED = ("04000000", "0000000000000000", "00040000")  # 1024 bytes at 0, operation 4
+DATA = b"d" * 512
+WRONG_REPLIES = {
+    "another operation": golden.read_fragment(
+        "05000000", ASKED[1], ASKED[2], "00000000", "00020000", DATA
+    ),
+    "another offset": golden.read_fragment(
+        ASKED[0], "0002000000000000", ASKED[2], "00000000", "00020000", DATA
+    ),
+    "another length": golden.read_fragment(
+        ASKED[0], ASKED[1], "00020000", "00000000", "00020000", DATA
+    ),
+    "beyond the request": golden.read_fragment(*ASKED, "00030000", "00020000", DATA),
+    "far beyond the request": golden.read_fragment(*ASKED, "00feffff", "00020000", DATA),
+    "empty fragment": golden.read_fragment(*ASKED, "00000000", "00000000", b""),
+    "more than a buffer": golden.read_fragment(*ASKED, "00000000", "00022000", DATA),
+    "plain with another size": golden.read_fragment(*ASKED, "00000000", "00020000", b"x" * 511),
+    "unknown compression": golden.read_fragment(
+        *ASKED, "00000000", "00020000", DATA, compression="02000000"
+    ),
+    "extra longer than its data": golden.read_fragment(
+        *ASKED, "00000000", "00020000", b"x" * 1024, compression="03000000"
+    ),
+    "overlapping fragments": golden.read_fragment(*ASKED, "00000000", "00020000", DATA)
+    + golden.read_fragment(*ASKED, "00010000", "00020000", DATA),
+    "skipz without a head": golden.read_fragment(
+        *ASKED, "00000000", "00020000", bytes(7), compression="03000000"
+    ),
+    "skipz of another length": golden.read_fragment(
+        *ASKED, "00000000", "00020000", golden.hexed("00040000 00000000"), compression="03000000"
+    ),
+    "skipz run beyond its fragment": golden.read_fragment(
+        *ASKED,
+        "00000000",
+        "00020000",
+        golden.hexed("00020000 00000000 ff010000 02000000") + b"xy",
+        compression="03000000",
+    ),
+    "skipz run cut short": golden.read_fragment(
+        *ASKED,
+        "00000000",
+        "00020000",
+        golden.hexed("00020000 00000000 00000000 09000000") + b"xy",
+        compression="03000000",
+    ),
+    "skipz runs backwards": golden.read_fragment(
+        *ASKED,
+        "00000000",
+        "00020000",
+        golden.hexed("00020000 00000000 10000000 01000000 78 10000000 01000000 79"),
+        compression="03000000",
+    ),
+    "zlib rubbish": golden.read_fragment(
+        *ASKED, "00000000", "00020000", b"rubbish", compression="01000000"
+    ),
+    "zlib too long": golden.read_fragment(
+        *ASKED, "00000000", "00020000", zlib.compress(bytes(1 << 20))[:500], compression="01000000"
+    ),
+    "zlib too short": golden.read_fragment(
+        *ASKED, "00000000", "00020000", zlib.compress(bytes(511)), compression="01000000"
+    ),
+    "not NFC": b"HTTP/1.1 400 Bad Request\r\n",
+    "another type": golden.QUERY_ALLOCATED_REPLY,
+}
+
+
+@pytest.mark.parametrize("reply", WRONG_REPLIES.values(), ids=WRONG_REPLIES.keys())
+def test_reply_that_does_not_fit_its_request_ends_the_reader(tmp_path: Path, reply: bytes) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*ASKED))
+        line.send(reply)
+
+    with plain_host(tmp_path, script) as host, reader_of(host) as reader:
+        with pytest.raises(NfcProtocolViolation):
+            list(reader.read([Area(0, 1024)]))
+        with pytest.raises(ReaderClosed):
+            list(reader.read([Area(0, 512)]))
+
+
+def test_read_error_names_the_place_on_the_disk(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request("04000000", "0000010000000000", "00020000"))
+        line.send(golden.error_reply("04000000", "05000000"))
+
+    with plain_host(tmp_path, script) as host, reader_of(host) as reader:
+        with pytest.raises(NfcReadFailed) as caught:
+            list(reader.read([Area(65536, 512)]))
+        assert (caught.value.offset_bytes, caught.value.length_bytes) == (65536, 512)
+        assert "0x5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "area",
+    [Area(0, 0), Area(0, (2 << 20) + 512), Area(1, 512), Area(0, 511), Area(CAPACITY, 512)],
+    ids=str,
+)
+def test_area_that_cannot_be_asked_for_is_refused_before_anything_is_sent(
+    tmp_path: Path, area: Area
+) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect_end()
+
+    with (
+        plain_host(tmp_path, script) as host,
+        reader_of(host) as reader,
+        pytest.raises(ValueError, match="Area"),
+    ):
+        list(reader.read([area]))
+
+
+def test_host_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*ASKED))
+        line.send(golden.read_fragment(*ASKED, "00000000", "00040000", b"d" * 1024)[:100])
+        line.expect_end()
+
+    with (
+        plain_host(tmp_path, script) as host,
+        reader_of(host, timeout_s=0.3) as reader,
+        pytest.raises(NfcTimedOut, match="reading"),
+    ):
+        list(reader.read([Area(0, 1024)]))
+
+
+@pytest.mark.parametrize("sent", [0, 1, 16, 40, 60, 61, 1083])
+def test_cut_connection_is_an_error_wherever_it_is_cut(tmp_path: Path, sent: int) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*ASKED))
+        line.send(golden.read_fragment(*ASKED, "00000000", "00040000", b"d" * 1024)[:sent])
+
+    with (
+        plain_host(tmp_path, script) as host,
+        reader_of(host) as reader,
+        pytest.raises(NfcConnectionLost),
+    ):
+        list(reader.read([Area(0, 1024)]))
+
+
+@pytest.mark.parametrize("transport", ["nbd", "nbdssl"])
+def test_close_from_another_thread_ends_a_blocked_read(
+    tmp_path: Path, transport: Literal["nbd", "nbdssl"]
+) -> None:
+    asked = threading.Event()
+
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*ASKED))
+        asked.set()
+        line.expect_end()
+
+    with (
+        ScriptedHost(tmp_path, script, encrypted=transport == "nbdssl") as host,
+        reader_of(host, transport, timeout_s=30) as reader,
+    ):
+        closer = threading.Thread(target=lambda: asked.wait(10) and reader.close())
+        closer.start()
+        with pytest.raises(ReaderClosed):
+            list(reader.read([Area(0, 1024)]))
+        closer.join(10)
+
+
+def test_leaving_a_read_early_closes_the_reader(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request("04000000", "0000000000000000", "00020000"))
+        line.expect(golden.read_request("05000000", "0002000000000000", "00020000"))
+        where = ("04000000", "0000000000000000", "00020000")
+        line.send(golden.read_fragment(*where, "00000000", "00020000", DATA))
+        line.expect_end()
+
+    with plain_host(tmp_path, script) as host, reader_of(host) as reader:
+        extents = reader.read([Area(0, 512), Area(512, 512)])
+        assert next(extents) == Extent(0, DATA)
+        extents.close()  # type: ignore[attr-defined]
+        with pytest.raises(ReaderClosed):
+            reader.allocated_areas()
+
+
+def test_open_that_is_refused_names_the_file(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        line.expect(golden.SECURITY + golden.START)
+        line.send(golden.START_REPLY)
+        line.expect(golden.VERSION)
+        line.send(golden.VERSION)
+        line.expect(golden.CLIENT_NAME + golden.FEATURES + golden.READY)
+        line.send(golden.READY)
+        line.expect(golden.OPEN_SESSION)
+        line.send(golden.OPEN_SESSION_REPLY)
+        line.expect(golden.SET_SOCK_OPTS)
+        line.send(golden.SET_SOCK_OPTS_REPLY)
+        line.expect(golden.SET_RES_POOL)
+        line.send(golden.SET_RES_POOL_REPLY)
+        line.expect(golden.OPEN_FILE)
+        line.send(golden.error_reply("03000000"))
+        line.expect_end()
+
+    with plain_host(tmp_path, script) as host, pytest.raises(NfcOpenRefused, match="pg-0001"):
+        reader_of(host)
+
+
+def test_used_ticket_is_refused_with_the_hosts_words(tmp_path: Path) -> None:
+    def authd(line: Line) -> None:
+        line.expect(b"SESSION one-time\r\nBANNER \r\n")
+        line.send(b"220 VMware Authentication Daemon Version 1.10\r\n")
+        line.expect(b"THUMBPRINT_SHA2 PlainText\r\n")
+        line.send(b"200 AB\r\n")
+        line.expect(b"PROXY ha-nfc\r\n")
+        line.send(b"530 Please login with USER and PASS\r\n")
+        line.expect_end()
+
+    def never(line: Line) -> None:
+        raise AssertionError
+
+    host = ScriptedHost(tmp_path, never, encrypted=False, authd=authd)
+    with pytest.raises(AssertionError), host:  # the script ends with the refused login
+        with pytest.raises(NfcRefused, match="530 Please login") as caught:
+            reader_of(host)
+        assert "one-time" not in str(caught.value) + repr(host.ticket())
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"thumbprint_sha1": "00" * 20},
+        {"thumbprint_sha1": ""},
+        {"certificate_sha256": "11" * 32},
+    ],
+    ids=["another", "none", "another pinned"],
+)
+def test_wrong_certificate_ends_it_before_the_ticket_is_sent(
+    tmp_path: Path, facts: dict[str, str]
+) -> None:
+    seen: list[bytes] = []
+
+    def authd(line: Line) -> None:
+        seen.append(line.sock.recv(100))
+        raise ConnectionAbortedError
+
+    host = ScriptedHost(tmp_path, lambda line: None, authd=authd)
+    with pytest.raises(ConnectionAbortedError), host, pytest.raises(NfcCertificateMismatch):
+        NfcDiskReader.open(host.ticket(**facts), golden.PATH, timeout_s=10)
+    assert seen == [b""]
+
+
+def test_unreachable_host_is_named(tmp_path: Path) -> None:
+    with plain_host(tmp_path, lambda line: None) as host:
+        ticket = host.ticket()
+        with pytest.raises(TransportError):
+            reader_of(host)
+    with pytest.raises(NfcUnreachable, match=f"127.0.0.2:{ticket.port}"):
+        NfcDiskReader.open(ticket, golden.PATH, timeout_s=5)
+    nowhere = NfcTicket("no-such-host.invalid", 902, "00" * 20, "ha-nfc", "secret")
+    with pytest.raises(NfcUnreachable, match=r"no-such-host\.invalid"):
+        NfcDiskReader.open(nowhere, golden.PATH, timeout_s=5)
