@@ -1,0 +1,1 @@
+"""The `sendense` command: what people type; it uses only the public client."""

@@ -1,0 +1,88 @@
+"""How a command fails: one line on standard error and an exit code that means something."""
+
+import json
+import sys
+from enum import IntEnum
+
+import typer
+
+from sendense import (
+    AlreadyExists,
+    DataLoss,
+    FailedPrecondition,
+    HubUnavailable,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    SendenseError,
+    TargetUnusable,
+    Unavailable,
+)
+from sendense.cli.text import plain
+
+
+class ExitCode(IntEnum):
+    """Part of the contract: sdk/README.md and `sendense --help`."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    HUB_UNREACHABLE = 3
+    NOT_FOUND = 4
+    REFUSED = 5
+    DATA_DAMAGED = 6
+    INTERRUPTED = 130
+
+
+_CODES: tuple[tuple[type[SendenseError], ExitCode], ...] = (
+    (HubUnavailable, ExitCode.HUB_UNREACHABLE),
+    (NotFound, ExitCode.NOT_FOUND),
+    (InvalidArgument, ExitCode.USAGE),
+    (DataLoss, ExitCode.DATA_DAMAGED),
+    (AlreadyExists, ExitCode.REFUSED),
+    (FailedPrecondition, ExitCode.REFUSED),
+    (ResourceExhausted, ExitCode.REFUSED),
+    (Unavailable, ExitCode.REFUSED),
+    (TargetUnusable, ExitCode.REFUSED),
+)
+
+
+def exit_code(error: SendenseError) -> ExitCode:
+    """The exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
+
+
+def report(error: SendenseError, *, as_json: bool) -> ExitCode:
+    """Print an error of the client."""
+    code = exit_code(error)
+    _print(error.message, error.reason, code, error.metadata, as_json=as_json)
+    return code
+
+
+def report_usage(error: typer.TyperException, *, as_json: bool) -> ExitCode:
+    """Print an error of the command line itself."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not as_json and context is not None:
+        message += f"; see '{context.command_path} --help'"
+    _print(message, "USAGE", ExitCode.USAGE, {}, as_json=as_json)
+    return ExitCode.USAGE
+
+
+def report_defect(error: Exception, *, as_json: bool) -> ExitCode:
+    """Print an error nobody expected: its kind helps whoever is told of it."""
+    message = f"unexpected {type(error).__name__}: {error}"
+    _print(message, "INTERNAL", ExitCode.FAILED, {}, as_json=as_json)
+    return ExitCode.FAILED
+
+
+def _print(
+    message: str, reason: str, code: ExitCode, metadata: dict[str, str], *, as_json: bool
+) -> None:
+    if as_json:
+        error = {"reason": reason, "message": message, "metadata": metadata, "exit_code": int(code)}
+        line = json.dumps({"error": error}, ensure_ascii=False)
+    else:
+        line = f"error: {plain(message)} ({plain(reason)})"
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

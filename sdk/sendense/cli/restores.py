@@ -1,0 +1,71 @@
+"""sendense restore: one disk of a restore point to a local file."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sendense.cli import text
+from sendense.cli.jobs import JobArgument
+from sendense.cli.output import print_json
+from sendense.cli.places import DiskArgument
+from sendense.cli.progress import restore_callback
+from sendense.cli.state import HubOption, JsonOption, connected, err, out
+from sendense.cli.transfers import show_transfers
+
+
+class Format(StrEnum):
+    """--format."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+def restore(
+    context: typer.Context,
+    job: JobArgument,
+    disk: DiskArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
+    file_format: Annotated[
+        Format, typer.Option("--format", help="Sparse raw, or flat compressed QCOW2.")
+    ] = Format.RAW,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace FILE when it exists, once all is restored.")
+    ] = False,
+    hub: HubOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore a disk of a backup to a file.
+
+    Every cluster and the whole disk are checked against their digests, and the
+    data is on stable storage, before the file gets its name.
+    """
+    with connected(context) as (client, state):
+        with show_transfers(err(), moved_label="received") as transfers:
+            result = client.restore_disk(
+                job,
+                disk,
+                output,
+                file_format.value,
+                overwrite=force,
+                progress=restore_callback(transfers),
+            )
+        if state.json:
+            print_json(
+                {
+                    "path": str(result.path),
+                    "format": result.format,
+                    "capacity_bytes": result.capacity_bytes,
+                    "root_digest": result.root_digest,
+                    "cluster_count": result.cluster_count,
+                    "payload_bytes": result.payload_bytes,
+                }
+            )
+            return
+        out().print(
+            f"{text.plain(str(result.path))}: disk {disk} of {text.plain(job)}, "
+            f"{text.size(result.capacity_bytes)} {result.format}, "
+            f"digest {result.root_digest[:16]}… as backed up",
+            soft_wrap=True,
+        )
