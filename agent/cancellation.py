@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from shared.errors import SendenseError
-
 
 class Cancellation:
     """A reason to stop that is set once; thread-safe.
@@ -17,17 +15,17 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._error: SendenseError | None = None
-        self._callbacks: dict[int, Callable[[SendenseError], None]] = {}
+        self._error: Exception | None = None
+        self._callbacks: dict[int, Callable[[Exception], None]] = {}
         self._next_key = 0
 
     @property
-    def error(self) -> SendenseError | None:
+    def error(self) -> Exception | None:
         """Why to stop, or None."""
         with self._lock:
             return self._error
 
-    def cancel(self, error: SendenseError) -> None:
+    def cancel(self, error: Exception) -> None:
         """Set the reason, unless there is one already."""
         with self._lock:
             if self._error is not None:
@@ -43,7 +41,7 @@ class Cancellation:
             raise error
 
     @contextmanager
-    def calling(self, callback: Callable[[SendenseError], None]) -> Iterator[None]:
+    def calling(self, callback: Callable[[Exception], None]) -> Iterator[None]:
         """While inside, cancelling calls `callback` with the reason."""
         with self._lock:
             key = self._next_key

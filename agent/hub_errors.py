@@ -1,5 +1,7 @@
 """gRPC errors of calls to the hub, and the agent's errors as messages to the hub."""
 
+from typing import cast
+
 import grpc
 import structlog
 from google.rpc import error_details_pb2
@@ -14,10 +16,10 @@ _log = structlog.get_logger(__name__)
 
 def hub_error(error: grpc.RpcError) -> SendenseError:
     """The hub's own refusal (with its ErrorInfo's reason), or HubUnreachable."""
-    assert isinstance(error, grpc.Call)
-    code, message = error.code(), error.details() or "no details"
+    call = cast(grpc.Call, error)  # what grpcio raises is both; its types say one
+    code, message = call.code(), call.details() or "no details"
     try:
-        status = rpc_status.from_call(error)
+        status = rpc_status.from_call(call)
     except ValueError:
         status = None  # the details contradict the status line: worth nothing
     if status is not None:

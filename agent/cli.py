@@ -1,0 +1,125 @@
+"""`sendense-agent`: run the agent of one site, or check its configuration.
+
+Exit codes: 0 stopped as told (or all well), 1 a defect, or a snapshot is left
+behind, 2 configuration, 3 vSphere refuses user, password or certificate, 4
+vSphere cannot be reached (`check` alone: `run` keeps trying).
+"""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from agent.config import AgentSettings, load_config
+from agent.main import agent_version, run_agent
+from agent.vsphere.errors import VsphereUnreachable
+from agent.vsphere.settings import VsphereSettings
+from agent.vsphere.site import VsphereSite
+from shared.errors import ConfigurationError, SendenseError
+from shared.logs import configure_logging
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_VSPHERE_REFUSES = 3
+EXIT_VSPHERE_UNREACHABLE = 4
+
+app = typer.Typer(
+    help="The Sendense agent: snapshots, reads and uploads the VMs of one vSphere site.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="TOML file; SENDENSE_AGENT_* of the environment overrides it.",
+        show_default=False,
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sendense-agent {agent_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show and exit."),
+    ] = False,
+) -> None:
+    """The Sendense agent: snapshots, reads and uploads the VMs of one vSphere site."""
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Connect to vSphere and the hub, and serve until SIGTERM or Ctrl-C."""
+    settings, vsphere = _load(config)
+    configure_logging(settings.log_level)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    try:
+        clean = run_agent(settings, vsphere, stopping)
+    except SendenseError as error:
+        _end(error, _vsphere_exit_code(error))
+    raise typer.Exit(0 if clean else EXIT_FAILED)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Read the configuration, log in to vSphere, and show what answers."""
+    settings, vsphere = _load(config)
+    configure_logging("warning")
+    try:
+        with VsphereSite.connect(vsphere) as site:
+            about = site.about()
+            machines = site.virtual_machines()
+    except SendenseError as error:
+        _end(error, _vsphere_exit_code(error))
+    disks = [disk for machine in machines for disk in machine.disks]
+    skipped = [disk for disk in disks if disk.not_protectable_reason]
+    typer.echo(f"site      {settings.site}")
+    typer.echo(f"vSphere   {about.full_name} at {about.address}, API {about.api_version}")
+    typer.echo(f"VMs       {len(machines)}, with {len(disks)} disks")
+    if skipped:
+        typer.echo(f"          {len(skipped)} of the disks cannot be backed up")
+    typer.echo(f"hub       {settings.hub_address} (not tried)")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _load(config: Path | None) -> tuple[AgentSettings, VsphereSettings]:
+    try:
+        return load_config(config)
+    except ConfigurationError as error:
+        _end(error, EXIT_CONFIGURATION)
+
+
+def _vsphere_exit_code(error: SendenseError) -> int:
+    if isinstance(error, ConfigurationError):
+        return EXIT_CONFIGURATION
+    return (
+        EXIT_VSPHERE_UNREACHABLE if isinstance(error, VsphereUnreachable) else EXIT_VSPHERE_REFUSES
+    )
+
+
+def _end(error: SendenseError, exit_code: int) -> NoReturn:
+    typer.echo(f"sendense-agent: {error}", err=True)
+    raise typer.Exit(exit_code)

@@ -1,0 +1,104 @@
+"""One session with the hub: register, then events out and commands in, until it ends."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import grpc
+import structlog
+
+from agent.bounded_queue import BoundedQueue, QueueClosed, QueueEnded
+from agent.errors import HubMisbehaved
+from agent.hub_errors import hub_error
+from sendense.v1 import agent_session_pb2 as pb
+from sendense.v1.agent_session_pb2_grpc import AgentSessionServiceStub
+from shared.errors import SendenseError
+
+REGISTER_WAIT_S: Final = 30.0
+EVENTS_WAITING: Final = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+class Session:
+    """`run` owns the stream; `send`, `finish` and `cancel` may be called from any thread."""
+
+    def __init__(self, channel: grpc.Channel, register: pb.AgentRegister) -> None:
+        self._register = register
+        self._events = BoundedQueue[pb.SessionRequest](EVENTS_WAITING)
+        self._heartbeat_s = 5.0
+        self._ended = threading.Event()
+        self._registered = False
+        self._call = AgentSessionServiceStub(channel).Session(self._requests())
+
+    def run(
+        self,
+        on_registered: Callable[[str], None],
+        on_command: Callable[[pb.SessionResponse], None],
+    ) -> SendenseError | None:
+        """Serve the session until it ends; returns why, None for the hub's orderly end.
+
+        The callbacks get the agent id and every command after it, in this
+        thread; they must not block. Raises HubRefused, HubUnreachable, HubMisbehaved when registering failed.
+        """
+        # gRPC offers no deadline for one answer of a stream.
+        overdue = threading.Timer(REGISTER_WAIT_S, self._call.cancel)
+        overdue.daemon = True
+        try:
+            overdue.start()
+            try:
+                first = next(self._call)
+            except StopIteration:
+                raise HubMisbehaved("it ended the session before registering the agent") from None
+            except grpc.RpcError as error:
+                raise hub_error(error) from error
+            finally:
+                overdue.cancel()
+            if first.WhichOneof("command") != "registered":
+                raise HubMisbehaved("its first answer to an agent did not register it")
+            if first.registered.heartbeat_interval_s:
+                # Twice as often as asked for: one late heartbeat must not end a session.
+                self._heartbeat_s = first.registered.heartbeat_interval_s / 2
+            self._registered = True
+            on_registered(first.registered.agent_id)
+            try:
+                for command in self._call:
+                    on_command(command)
+            except grpc.RpcError as error:
+                return hub_error(error)
+            return None
+        finally:
+            self._ended.set()
+            self._events.close()
+            self._call.cancel()
+
+    def send(self, event: pb.SessionRequest) -> None:
+        """Hand an event to the stream. When the session is over it goes nowhere, and that is logged."""
+        try:
+            taken = self._events.offer(event)
+        except QueueClosed:
+            _log.info("event_dropped_session_over", event_kind=event.WhichOneof("event"))
+            return
+        if not taken:
+            _log.error("hub_takes_no_events", waiting=EVENTS_WAITING)
+            self.cancel()
+
+    def finish(self, timeout_s: float) -> None:
+        """Send what waits, end the agent's side, and give the hub that long to end its own."""
+        self._events.end()
+        if not self._registered or not self._ended.wait(timeout_s):
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Break the stream."""
+        self._call.cancel()
+
+    def _requests(self) -> Iterator[pb.SessionRequest]:
+        """The register message, then events as they come, and heartbeats between them."""
+        yield pb.SessionRequest(register=self._register)
+        while True:
+            try:
+                event = self._events.get(self._heartbeat_s)
+            except (QueueClosed, QueueEnded):
+                return
+            yield event or pb.SessionRequest(heartbeat=pb.AgentHeartbeat())
