@@ -1,0 +1,52 @@
+"""A DiskReader over a raw file: the agent's pipeline without a site."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agent.areas import Area, whole_disk
+from agent.transports.disk_reader import Extent
+
+
+class FileReader:
+    """Reads areas with one system call each; see DiskReader for the contract."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._capacity = os.fstat(self._fd).st_size
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._capacity
+
+    def allocated_areas(self) -> list[Area]:
+        """The whole disk: nothing tells the pipeline where the zeros are."""
+        return whole_disk(self._capacity)
+
+    def read(self, areas: Iterable[Area]) -> Iterator[Extent]:
+        for area in areas:
+            if self._fd is None:
+                raise OSError(f"{self._path} is closed")
+            data = os.pread(self._fd, area.length, area.start)
+            if len(data) != area.length:
+                raise OSError(f"{self._path} is shorter than it was")
+            yield Extent(area.start, data)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
