@@ -33,6 +33,7 @@ COMPRESSED: Final = 1 << 62
 ZERO_CLUSTER_ENTRY: Final = 1
 # 62 - (cluster_bits - 8): below it the offset, above it the additional sectors.
 SECTORS_SHIFT: Final = 54
+OFFSET_LIMIT: Final = 1 << SECTORS_SHIFT
 
 _MAGIC: Final = 0x514649FB
 _COMPRESSION_TYPE_BIT: Final = 1 << 3

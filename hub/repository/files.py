@@ -1,0 +1,133 @@
+"""System calls on the repository: durable folders and small files, shared reading."""
+
+import errno
+import os
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from types import TracebackType
+
+from hub.repository.errors import LayerDamaged
+from hub.repository.paths import PARTIAL_SUFFIX
+
+
+def sync_folder(path: Path) -> None:
+    """Bring a folder's entries to stable storage. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some network file systems cannot sync folders, and need not.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_folders(root: Path, relative: str) -> Path:
+    """Make the folders below `root`, durably; existing ones are fine. Raises OSError.
+
+    The parent is synced even if the folder was there: whoever made it may not
+    have come to its sync yet. Somebody may remove the outer folder, empty as it
+    still is, before the inner one is made: then begin again.
+    """
+    for attempts_left in (2, 1, 0):
+        folder = root
+        try:
+            for name in relative.split("/"):
+                parent, folder = folder, folder / name
+                folder.mkdir(exist_ok=True)
+                sync_folder(parent)
+            break
+        except FileNotFoundError:
+            if attempts_left == 0 or not root.is_dir():
+                raise
+    return folder
+
+
+def write_file_durably(path: Path, content: bytes) -> None:
+    """Replace a small file: the old or the new content survives a crash, nothing between."""
+    fd, name = tempfile.mkstemp(prefix=path.name, suffix=PARTIAL_SUFFIX, dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(fd, 0o644)
+            os.fsync(fd)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+class Descriptors:
+    """Open files of a repository for reading: the last used stay open, up to a limit.
+
+    A chain of hundreds of layers must not use up the process's descriptors. One
+    thread uses it.
+    """
+
+    def __init__(self, root: Path, limit: int = 64) -> None:
+        self._root = root
+        self._limit = limit
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def __enter__(self) -> "Descriptors":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def size(self, path: str) -> int:
+        """Bytes of a file. Raises LayerDamaged when there is none."""
+        try:
+            return os.fstat(self._descriptor(path)).st_size
+        except OSError as error:
+            raise LayerDamaged(path, error.strerror or str(error)) from error
+
+    def read(self, path: str, length: int, offset: int) -> bytes:
+        """Exactly that range of a file. Raises LayerDamaged."""
+        try:
+            fd = self._descriptor(path)
+            data = os.pread(fd, length, offset)
+            while len(data) < length:
+                more = os.pread(fd, length - len(data), offset + len(data))
+                if not more:
+                    raise LayerDamaged(path, f"ends before byte {offset + length}")
+                data += more
+        except OSError as error:
+            raise LayerDamaged(path, error.strerror or str(error)) from error
+        return data
+
+    def close(self) -> None:
+        """Close all; may be called twice."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _descriptor(self, path: str) -> int:
+        fd = self._open.get(path)
+        if fd is not None:
+            self._open.move_to_end(path)
+            return fd
+        fd = os.open(self._root / path, os.O_RDONLY | os.O_NOFOLLOW)
+        self._open[path] = fd
+        if len(self._open) > self._limit:
+            os.close(self._open.popitem(last=False)[1])
+        return fd
+
+
+def unlink_if_there(path: Path) -> bool:
+    """Remove a file. Returns whether there was one. Raises OSError."""
+    try:
+        path.unlink()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+        return False
+    return True

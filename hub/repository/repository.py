@@ -1,0 +1,250 @@
+"""The repository's folder: who it belongs to, its layers, what is left over in it."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hub.repository.chain import Chain
+from hub.repository.errors import LayerDamaged, RepositoryUnusable, os_errors_of, translated
+from hub.repository.facts import LayerBase, LayerIdentity, Space
+from hub.repository.files import (
+    Descriptors,
+    make_folders,
+    sync_folder,
+    write_file_durably,
+)
+from hub.repository.journal import SealedManifest
+from hub.repository.layer_writer import LayerWriter
+from hub.repository.lineage import check_base, open_lineage
+from hub.repository.manifest import ManifestHeader
+from hub.repository.paths import (
+    JOB_FACTS,
+    LAYER_SUFFIX,
+    MANIFEST_SUFFIX,
+    PARTIAL_SUFFIX,
+    REPOSITORY_FACTS,
+    backing_name,
+    checked_layer_path,
+    job_folder,
+    layer_path,
+)
+from sendense.qcow2_format import (
+    BACKING_NAME_LIMIT,
+    CapacityInvalid,
+    check_capacity,
+)
+from shared.errors import InvalidArgument
+
+FORMAT: Final = 1
+# What a new file system has in its root.
+_OF_THE_FILE_SYSTEM: Final = frozenset({"lost+found"})
+
+
+class Repository:
+    """A folder of layers. Thread-safe: it holds no state but its path and id."""
+
+    def __init__(self, path: Path, repository_id: str) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self.repository_id = repository_id
+
+    @classmethod
+    def create(cls, path: Path, *, repository_id: str, name: str) -> "Repository":
+        """Make the folder (its parent exists), or adopt an empty one or one of this id.
+
+        Raises RepositoryUnusable, RepositoryFull.
+        """
+        if not path.is_absolute():
+            raise RepositoryUnusable(str(path), "the path must be absolute")
+        try:
+            if not path.is_dir():
+                path.mkdir(mode=0o750)
+                sync_folder(path.parent)
+            entries = {entry.name for entry in path.iterdir()}
+        except FileNotFoundError as error:
+            raise RepositoryUnusable(str(path), "its parent folder does not exist") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise RepositoryUnusable(str(path), "is not a folder") from error
+        except OSError as error:
+            raise translated(error, path) from error
+        if REPOSITORY_FACTS in entries:
+            return cls.open(path, repository_id=repository_id)
+        strangers = sorted(
+            entry
+            for entry in entries - _OF_THE_FILE_SYSTEM
+            # Left by a `create` that did not end.
+            if not (entry.startswith(REPOSITORY_FACTS) and entry.endswith(PARTIAL_SUFFIX))
+        )
+        if strangers:
+            raise RepositoryUnusable(str(path), f"is not empty: it has {strangers[0]!r}")
+        facts = {"format": FORMAT, "repository_id": repository_id, "name": name}
+        with os_errors_of(path):
+            write_file_durably(path / REPOSITORY_FACTS, _json(facts))
+        return cls(path, repository_id)
+
+    @classmethod
+    def open(cls, path: Path, *, repository_id: str) -> "Repository":
+        """Open the folder of the repository of that id. Raises RepositoryUnusable."""
+        repository = cls(path, repository_id)
+        repository._check_identity()
+        return repository
+
+    def space(self) -> Space:
+        """Room of its file system. Raises RepositoryUnusable."""
+        try:
+            found = os.statvfs(self.path)
+        except OSError as error:
+            raise RepositoryUnusable(str(self.path), error.strerror or str(error)) from error
+        return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+    def check_writable(self) -> None:
+        """Write and remove a small file. Raises RepositoryUnusable, RepositoryFull."""
+        self._check_identity()
+        with os_errors_of(self.path), tempfile.TemporaryFile(dir=self.path) as file:
+            file.write(b"sendense\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def new_layer(self, identity: LayerIdentity, base: LayerBase | None) -> LayerWriter:
+        """Begin the layer of a job's disk: a full without a base, else an increment.
+
+        Raises InvalidArgument (ids, capacity), LayerDamaged (the base is not
+        what the catalog says, or cannot be read), RepositoryUnusable,
+        RepositoryFull, LayerWriteFailed.
+        """
+        layer = layer_path(identity.context_id, identity.job_id, identity.disk_index)
+        try:
+            check_capacity(identity.capacity_bytes)
+        except CapacityInvalid as error:
+            raise InvalidArgument("capacity_bytes", str(error)) from error
+        self._check_identity()
+        root_digest = b""
+        if base is not None:
+            root_digest = self._checked_base(layer, identity, base)
+        with os_errors_of(layer):
+            make_folders(self.path, job_folder(identity.context_id, identity.job_id))
+        return LayerWriter(self.path, layer, ManifestHeader(identity, base, root_digest))
+
+    def open_chain(self, layer_paths: Sequence[str]) -> Chain:
+        """Open a layer and those below it, newest first, as the catalog names them.
+
+        Raises LayerDamaged, InvalidArgument for paths that cannot be layers.
+        """
+        if not layer_paths:
+            raise InvalidArgument("layer_paths", "a chain has at least one layer")
+        return Chain(self.path, [checked_layer_path(path) for path in layer_paths])
+
+    def write_job_facts(self, context_id: str, job_id: str, facts: Mapping[str, object]) -> None:
+        """Write the job's `job.json`, replacing it whole. Raises RepositoryUnusable, RepositoryFull."""
+        folder = job_folder(context_id, job_id)
+        self._check_identity()
+        with os_errors_of(f"{folder}/{JOB_FACTS}"):
+            write_file_durably(make_folders(self.path, folder) / JOB_FACTS, _json(facts))
+
+    def remove_job(self, context_id: str, job_id: str) -> None:
+        """Remove a job's folder and all in it, and the context's when that was its last.
+
+        A folder that is not there is fine. Raises RepositoryUnusable,
+        LayerWriteFailed; what is left can be removed by calling again.
+        """
+        folder = self.path / job_folder(context_id, job_id)
+        with os_errors_of(folder):
+            if folder.is_symlink():
+                raise RepositoryUnusable(str(folder), "is a symbolic link")
+            try:
+                shutil.rmtree(folder)
+                sync_folder(folder.parent)
+            except FileNotFoundError:
+                pass
+            self._remove_if_empty(folder.parent)
+
+    def remove_partials(self) -> list[str]:
+        """Remove what unfinished uploads left; for start-up, when nothing is being written.
+
+        Partial files, manifests without a sealed layer, and folders that are
+        empty then. Returns the files' paths, relative. Raises
+        RepositoryUnusable, LayerWriteFailed.
+        """
+        removed = []
+        with os_errors_of(self.path):
+            for folder in list(self._job_folders()):
+                leftovers = [path for path in sorted(folder.iterdir()) if _is_leftover(path)]
+                for path in leftovers:
+                    path.unlink()
+                    removed.append(str(path.relative_to(self.path)))
+                if leftovers:
+                    sync_folder(folder)
+                self._remove_if_empty(folder)
+                self._remove_if_empty(folder.parent)
+        return removed
+
+    def _job_folders(self) -> Iterator[Path]:
+        for context in sorted(self.path.iterdir()):
+            if context.is_dir() and not context.is_symlink():
+                for job in sorted(context.iterdir()):
+                    if job.is_dir() and not job.is_symlink():
+                        yield job
+
+    def _remove_if_empty(self, folder: Path) -> None:
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+        else:
+            sync_folder(folder.parent)
+
+    def _checked_base(self, layer: str, identity: LayerIdentity, base: LayerBase) -> bytes:
+        """Open the whole chain below, so that a broken one is told before the upload."""
+        if len(backing_name(layer, checked_layer_path(base.path)).encode()) > BACKING_NAME_LIMIT:
+            raise InvalidArgument("job_id", "the ids are too long for a QCOW2 backing file name")
+        with Descriptors(self.path) as files:
+            newest: SealedManifest = open_lineage(files, base.path)[0]
+            check_base(newest, base)
+        if newest.capacity_bytes > identity.capacity_bytes:
+            raise LayerDamaged(
+                base.path,
+                f"is larger ({newest.capacity_bytes} bytes) than the disk to be backed up "
+                f"({identity.capacity_bytes} bytes): it cannot be its base",
+            )
+        return newest.footer.root_digest
+
+    def _check_identity(self) -> None:
+        """Raise RepositoryUnusable unless this repository's mark is in the folder.
+
+        Asked before anything is written: a mount point without its mount is an
+        empty folder too.
+        """
+        path = self.path / REPOSITORY_FACTS
+        try:
+            facts: Any = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            problem = f"has no {REPOSITORY_FACTS}" if self.path.is_dir() else "is no folder"
+            raise RepositoryUnusable(str(self.path), f"{problem}: is it mounted?") from error
+        except OSError as error:
+            raise RepositoryUnusable(str(self.path), error.strerror or str(error)) from error
+        except ValueError as error:
+            raise RepositoryUnusable(str(self.path), f"{path.name} is not JSON") from error
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise RepositoryUnusable(str(self.path), f"{path.name} has an unknown format")
+        if facts.get("repository_id") != self.repository_id:
+            raise RepositoryUnusable(
+                str(self.path), f"belongs to repository {facts.get('repository_id')!r}"
+            )
+
+
+def _is_leftover(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name.endswith(PARTIAL_SUFFIX):
+        return True
+    return path.suffix == MANIFEST_SUFFIX and not path.with_suffix(LAYER_SUFFIX).exists()
+
+
+def _json(facts: Mapping[str, object]) -> bytes:
+    return json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n"
