@@ -4,8 +4,8 @@ import datetime
 import hashlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,11 +68,10 @@ class ScriptedHost:
         self._encrypted = encrypted
         self._greeting = greeting
         self._authd = authd or log_in_as("one-time", "ha-nfcssl" if encrypted else "ha-nfc")
-        self._failure: BaseException | None = None
         self.certificate, self._pem = make_certificate(folder)
         self._listener = socket.create_server((ADDRESS, 0))
         self._listener.settimeout(TIMEOUT_S)
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread = ThreadPoolExecutor(1)
 
     def ticket(self, **changes: str) -> NfcTicket:
         facts = {
@@ -84,27 +83,24 @@ class ScriptedHost:
         return NfcTicket(host=ADDRESS, port=self._listener.getsockname()[1], **facts)
 
     def _serve(self) -> None:
-        try:
-            plain, _ = self._listener.accept()
-            with plain:
-                plain.settimeout(TIMEOUT_S)
-                plain.sendall(self._greeting)
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(self._pem)
-                first = context.wrap_socket(plain, server_side=True)
-                self._authd(Line(first))
-                # Without a shutdown of TLS, as authd hands the connection on.
-                handed_on = socket.socket(fileno=first.detach())
-                handed_on.settimeout(TIMEOUT_S)
-                if self._encrypted:
-                    handed_on = context.wrap_socket(handed_on, server_side=True)
-                with handed_on:
-                    self._script(Line(handed_on))
-        except BaseException as error:
-            self._failure = error
+        plain, _ = self._listener.accept()
+        with plain:
+            plain.settimeout(TIMEOUT_S)
+            plain.sendall(self._greeting)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._pem)
+            first = context.wrap_socket(plain, server_side=True)
+            self._authd(Line(first))
+            # Without a shutdown of TLS, as authd hands the connection on.
+            handed_on = socket.socket(fileno=first.detach())
+            handed_on.settimeout(TIMEOUT_S)
+            if self._encrypted:
+                handed_on = context.wrap_socket(handed_on, server_side=True)
+            with handed_on:
+                self._script(Line(handed_on))
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._served = self._thread.submit(self._serve)
         return self
 
     def __exit__(
@@ -113,10 +109,10 @@ class ScriptedHost:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._thread.join(TIMEOUT_S * 2)
+        self._thread.shutdown(wait=True)  # every step of the script has a time-out
         self._listener.close()
-        if error is None and self._failure is not None:
-            raise self._failure
+        if error is None:
+            self._served.result()
 
 
 def log_in_as(session_id: str, service: str) -> Script:
