@@ -157,6 +157,11 @@ def check_batch(batch: EncodedClusters, *, cluster_limit: int, after_cluster: in
             f"sizes add up to {compressed_bytes} compressed and {raw_bytes} raw bytes, "
             f"the payload has {len(batch.compressed)} and {len(batch.raw)}"
         )
+    zeros = sizes == ZERO_SIZE
+    if bool(zeros.any()):
+        digests = np.frombuffer(batch.digests, np.uint8).reshape(count, DIGEST_BYTES)
+        if bool(np.any(digests[zeros] != np.frombuffer(ZERO_DIGEST, np.uint8))):
+            raise FrameInvalid(f"a zero cluster among {first} to {last} has another digest")
 
 
 def merge(batches: Sequence[EncodedClusters]) -> EncodedClusters:
@@ -245,6 +250,7 @@ class ClusterDecoder:
         )
         compressed_at = raw_at = digest_at = 0
         decompress = self._decompressor.decompress
+        content_size = zstandard.frame_content_size
         for number, size in zip(batch.numbers.tolist(), batch.sizes.tolist(), strict=True):
             if size == RAW_SIZE:
                 cluster = bytes(raw[raw_at : raw_at + CLUSTER_BYTES])
@@ -255,6 +261,9 @@ class ClusterDecoder:
                 stored = compressed[compressed_at : compressed_at + size]
                 compressed_at += size
                 try:
+                    # What a frame claims of itself is allocated before it is decompressed.
+                    if content_size(stored) > CLUSTER_BYTES:
+                        raise ClusterDamaged(f"cluster {number} claims to be larger than it is")
                     cluster = decompress(stored, max_output_size=CLUSTER_BYTES)
                 except zstandard.ZstdError as error:
                     raise ClusterDamaged(
