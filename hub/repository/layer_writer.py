@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Final
 
 from hub.repository.errors import LayerWriteFailed, translated
 from hub.repository.facts import DurablePoint, SealedLayer
@@ -30,12 +31,14 @@ from sendense.qcow2_placement import Cursor, write_all, write_placed
 from sendense.qcow2_tables import ImageTables
 from shared.errors import SendenseError
 
+# A disk that takes longer to sync some 64 MiB is not there any more.
+SYNC_DEADLINE_S: Final = 600.0
+
 
 class LayerWriter:
     """Appends one disk's frames, makes them durable, seals the layer.
 
-    Threads: one appends and seals; one other may call `sync` at the same time,
-    but not during `seal`. `discard` may be called from any thread at any time.
+    Threads: one appends and seals; another may call `sync` at the same time. `discard` may be called from any thread at any time.
     After an error every call but `discard` raises that error again: a sync that
     failed is never repeated, since the kernel reports a lost write only once.
 
@@ -58,9 +61,9 @@ class LayerWriter:
         self._base_path = header.base.path if header.base else None
         self._backing_file = backing_name(layer, self._base_path) if self._base_path else None
         self._cursor = Cursor()
-        self._lock = Lock()  # guards the four below; never held over a system call
+        self._sync_turn = Lock()  # one sync after the other; guards the journal's end
+        self._lock = Lock()  # guards the three below; never held over a system call
         self._failure: SendenseError | None = None
-        self._syncing = False
         self._frames = 0
         self._queued: list[bytes] = []
         self._journal_bytes = 0
@@ -122,20 +125,20 @@ class LayerWriter:
         self._files.discard()
 
     def _sync(self) -> DurablePoint:
-        with self._lock:
-            if self._syncing:
-                raise AssertionError("two threads sync one layer")
-            self._syncing = True
-            queued, self._queued = self._queued, []
-            point = DurablePoint(self._frames, self.last_cluster)
+        if not self._sync_turn.acquire(timeout=SYNC_DEADLINE_S):
+            raise LayerWriteFailed(
+                self._layer, f"a sync has not ended for {SYNC_DEADLINE_S} seconds"
+            )
         try:
+            with self._lock:
+                queued, self._queued = self._queued, []
+                point = DurablePoint(self._frames, self.last_cluster)
             if queued:
                 os.fdatasync(self._files.layer_fd)
                 self._write_journal(b"".join(queued))
+            return point
         finally:
-            with self._lock:
-                self._syncing = False
-        return point
+            self._sync_turn.release()
 
     def _write_journal(self, records: bytes) -> None:
         fd = self._files.manifest_fd

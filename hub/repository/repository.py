@@ -172,6 +172,10 @@ class Repository:
         """
         removed = []
         with os_errors_of(self.path):
+            for path in sorted(self.path.iterdir()):
+                if _is_leftover(path):
+                    path.unlink()
+                    removed.append(path.name)
             for folder in list(self._job_folders()):
                 leftovers = [path for path in sorted(folder.iterdir()) if _is_leftover(path)]
                 for path in leftovers:

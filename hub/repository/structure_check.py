@@ -58,7 +58,9 @@ class ReadHeader:
             raise StructureWrong("the header names features that the layer does not have")
         if length < 105 or compression != 1:
             raise StructureWrong("the header does not say that clusters are compressed by zstd")
-        name = data[backing_at : backing_at + backing_bytes].decode() if backing_at else None
+        name = None
+        if backing_at:
+            name = data[backing_at : backing_at + backing_bytes].decode(errors="replace")
         return cls(capacity, name, l1_entries, l1_at, table_at, table_clusters)
 
 
@@ -190,6 +192,8 @@ class StructureCheck:
     def _table(self, at: int, entries: int) -> Entries:
         if at % _HOST_CLUSTER:
             raise StructureWrong(f"a table begins within a cluster, at byte {at}")
+        if at + entries * 8 > self._file_clusters * _HOST_CLUSTER:
+            raise StructureWrong(f"the table at byte {at} reaches beyond the end of the file")
         return np.frombuffer(_read(self._fd, entries * 8, at), ">u8").astype(np.uint64)
 
 
