@@ -1,0 +1,83 @@
+"""How the simulated host answers where real hosts differ, and faults that tests order."""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_SLICE_BYTES = 32 << 30
+LARGEST_BUFFER_BYTES = 2 << 20
+
+
+@dataclass
+class Behaviour:
+    """Settings of a running site; changing one takes effect at once."""
+
+    slice_bytes: int = DEFAULT_SLICE_BYTES  # of disk that one QueryChangedDiskAreas covers
+    areas_per_slice: int = 2000
+    star: Literal["allocated", "whole", "fault"] = "allocated"  # what change id * answers
+    page_objects: int | None = None  # most objects in one RetrieveResult
+    session_idle_s: float = 1800
+    longest_wait_s: float = 1800  # of WaitForUpdatesEx without maxWaitSeconds
+    nfc_idle_s: float = 900  # a reader that is silent for longer is dropped
+    nfc_send_s: float = 60  # a reader that takes nothing for longer is dropped
+    shuffle_fragments: bool = False  # read replies out of order, requests interleaved
+    refuse_allocation_query: bool = False
+
+
+class InjectedFault(Exception):
+    """A fault that a test ordered fires now."""
+
+
+class Faults:
+    """Faults ordered by tests: each fires a given number of times at a given moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._methods: Counter[str] = Counter()
+        self._read_cuts: list[int] = []
+        self._read_errors: list[int] = []
+        self._reads = 0
+
+    def fail_method(self, method: str, times: int = 1) -> None:
+        """The next calls of a SOAP method (or the tasks they start) end with SystemError."""
+        with self._lock:
+            self._methods[method] += times
+
+    def cut_nfc(self, on_read: int) -> None:
+        """Drop the connection instead of answering read request `on_read`, counted from 0 now."""
+        with self._lock:
+            self._read_cuts.append(self._reads + on_read)
+
+    def fail_read(self, on_read: int) -> None:
+        """Answer read request `on_read`, counted from 0 now, with an error."""
+        with self._lock:
+            self._read_errors.append(self._reads + on_read)
+
+    def assert_all_fired(self) -> None:
+        """Raises AssertionError naming what was ordered and did not happen."""
+        with self._lock:
+            left = [f"{method} x{times}" for method, times in self._methods.items() if times]
+            left += [f"cut at read {number}" for number in self._read_cuts]
+            left += [f"error at read {number}" for number in self._read_errors]
+        assert not left, f"ordered but never fired: {', '.join(left)}"
+
+    def method_called(self, method: str) -> None:
+        """Raises InjectedFault when this call is to fail."""
+        with self._lock:
+            if self._methods[method] > 0:
+                self._methods[method] -= 1
+                raise InjectedFault(f"{method} was told to fail")
+
+    def read_requested(self) -> Literal["answer", "cut", "error"]:
+        """What is to happen with the read request that just arrived."""
+        with self._lock:
+            number = self._reads
+            self._reads += 1
+            if number in self._read_cuts:
+                self._read_cuts.remove(number)
+                return "cut"
+            if number in self._read_errors:
+                self._read_errors.remove(number)
+                return "error"
+            return "answer"

@@ -1,0 +1,1 @@
+"""The vSphere API of a standalone ESXi host: SOAP over HTTPS."""

@@ -1,0 +1,139 @@
+"""Tasks: a method that takes a while answers with one, and clients wait for its `info`."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from simulator.machines import OperationRefused
+from simulator.soap.faults import VimFault, refused
+from simulator.soap.vmomi import Fault, Reference, support, vim, vmodl
+
+_KEPT = 200
+
+
+@dataclass
+class Task:
+    """One task. Written by its own thread; `info` may be asked for by any."""
+
+    moid: str
+    method: str
+    entity: Reference
+    entity_name: str
+    user: str
+    queued: datetime
+    event: int
+    state: str = "queued"
+    started: datetime | None = None
+    completed: datetime | None = None
+    result: Any = None
+    error: Fault | None = None
+    finished: threading.Event = field(default_factory=threading.Event)
+
+    def info(self) -> Any:
+        """vim.TaskInfo"""
+        return vim.TaskInfo(
+            key=self.moid,
+            task=vim.Task(self.moid),
+            name=support.GetWsdlMethod("urn:vim25", self.method),
+            descriptionId=f"{self.entity.__class__.__name__}.{self.method.removesuffix('_Task')}",
+            entity=self.entity,
+            entityName=self.entity_name,
+            state=self.state,
+            cancelled=False,
+            cancelable=False,
+            result=self.result,
+            error=self.error,
+            reason=vim.TaskReasonUser(userName=self.user),
+            queueTime=self.queued,
+            startTime=self.started,
+            completeTime=self.completed,
+            eventChainId=self.event,
+            progress=100 if self.state == "success" else None,
+        )
+
+
+class Tasks:
+    """Runs tasks, each in a thread of its own, and remembers the latest."""
+
+    def __init__(self, touched: Callable[[], None]) -> None:
+        self._touched = touched
+        self._numbers = count(1)
+        self._lock = threading.Lock()
+        self._tasks: dict[str, Task] = {}
+
+    def start(
+        self,
+        method: str,
+        entity: Reference,
+        entity_name: str,
+        user: str,
+        work: Callable[[], Any],
+        *,
+        file: str = "",
+    ) -> Task:
+        """Run `work` in the background; its return value is the task's result."""
+        number = next(self._numbers)
+        kind = f"{support.GetWsdlName(entity.__class__)}.{method.removesuffix('_Task')}"
+        task = Task(
+            moid=f"haTask-{entity._moId}-vim.{kind}-{number}",
+            method=method,
+            entity=entity,
+            entity_name=entity_name,
+            user=user,
+            queued=datetime.now(UTC),
+            event=number,
+        )
+        with self._lock:
+            self._tasks[task.moid] = task
+            done = [one.moid for one in self._tasks.values() if one.finished.is_set()]
+            for moid in done[: max(0, len(self._tasks) - _KEPT)]:
+                del self._tasks[moid]
+        self._touched()
+        threading.Thread(
+            target=self._run, args=(task, work, file), name=task.moid, daemon=True
+        ).start()
+        return task
+
+    def _run(self, task: Task, work: Callable[[], Any], file: str) -> None:
+        task.started = datetime.now(UTC)
+        task.state = "running"
+        self._touched()
+        try:
+            task.result = work()
+        except VimFault as error:
+            self._fail(task, error)
+        except OperationRefused as error:
+            self._fail(task, refused(error, file))
+        except (OSError, ValueError) as error:
+            fault = vmodl.fault.SystemError(reason=str(error))
+            self._fail(task, VimFault(fault, f"A general system error occurred: {error}"))
+        else:
+            task.completed = datetime.now(UTC)
+            task.state = "success"
+        task.finished.set()
+        self._touched()
+
+    @staticmethod
+    def _fail(task: Task, error: VimFault) -> None:
+        error.fault.msg = error.text
+        task.error = error.fault
+        task.completed = datetime.now(UTC)
+        task.state = "error"
+
+    def get(self, moid: str) -> Task | None:
+        with self._lock:
+            return self._tasks.get(moid)
+
+    def recent(self) -> list[Task]:
+        with self._lock:
+            return list(self._tasks.values())[-20:]
+
+    def wait_all(self, timeout_s: float) -> None:
+        """Let running tasks end, each within the time."""
+        with self._lock:
+            tasks = list(self._tasks.values())
+        for task in tasks:
+            task.finished.wait(timeout_s)

@@ -1,0 +1,208 @@
+"""The methods of VMs, snapshots and the NFC service."""
+
+from collections.abc import Callable
+from typing import Any
+
+from simulator.behaviour import Behaviour
+from simulator.machines import ChangedArea, OperationRefused, SimulatedVm, Snapshot
+from simulator.nfc.tickets import LIBRARY_VERSION, SERVICE, SERVICE_VERSION, Ticket, Tickets
+from simulator.soap.faults import (
+    VimFault,
+    invalid_argument,
+    not_supported,
+    object_not_found,
+    refused,
+)
+from simulator.soap.inventory import Inventory
+from simulator.soap.methods import Context, Method
+from simulator.soap.tasks import Tasks
+from simulator.soap.vm_view import vm_reference
+from simulator.soap.vmomi import Reference, vim
+
+_CHANGE_INFO = vim.VirtualMachine.DiskChangeInfo
+
+
+class VmMethods:
+    """What clients do with VMs. Slow things become tasks."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        tasks: Tasks,
+        tickets: Tickets,
+        behaviour: Behaviour,
+        *,
+        nfc_address: Callable[[], tuple[str, int]],
+        certificate_sha1: str,
+    ) -> None:
+        self._inventory = inventory
+        self._tasks = tasks
+        self._tickets = tickets
+        self._behaviour = behaviour
+        self._nfc_address = nfc_address
+        self._certificate_sha1 = certificate_sha1
+
+    def methods(self) -> dict[str, Method]:
+        """By WSDL name."""
+        return {
+            "ReconfigVM_Task": self._reconfigure,
+            "PowerOnVM_Task": lambda context, _: self._power(context, "poweredOn"),
+            "PowerOffVM_Task": lambda context, _: self._power(context, "poweredOff"),
+            "SuspendVM_Task": lambda context, _: self._power(context, "suspended"),
+            "CreateSnapshot_Task": self._create_snapshot,
+            "CreateSnapshotEx_Task": self._create_snapshot,
+            "RemoveSnapshot_Task": self._remove_snapshot,
+            "RemoveAllSnapshots_Task": self._remove_all_snapshots,
+            "RevertToSnapshot_Task": self._revert,
+            "ConsolidateVMDisks_Task": self._consolidate,
+            "QueryChangedDiskAreas": self._changed_areas,
+            "NfcGetVmFiles": lambda _, given: self._ticket(given, None, writable=False),
+            "NfcRandomAccessOpenReadonly": lambda _, given: self._disk_ticket(
+                given, writable=False
+            ),
+            "NfcRandomAccessOpenDisk": lambda _, given: self._disk_ticket(given, writable=True),
+            "NfcGetServerNfcLibVersion": lambda _, __: LIBRARY_VERSION,
+        }
+
+    def _vm(self, reference: Reference) -> SimulatedVm:
+        vm = self._inventory.vm(reference)
+        if vm is None:
+            raise object_not_found(reference)
+        return vm
+
+    def _snapshot(self, reference: Reference) -> tuple[SimulatedVm, Snapshot]:
+        found = self._inventory.snapshot(reference)
+        if found is None:
+            raise object_not_found(reference)
+        return found
+
+    def _task(
+        self, context: Context, vm: SimulatedVm, entity: Reference, work: Callable[[], Any]
+    ) -> Any:
+        task = self._tasks.start(
+            context.call.method, entity, vm.name, context.user.user, work, file=vm.vmx_path
+        )
+        return vim.Task(task.moid)
+
+    def _reconfigure(self, context: Context, arguments: dict[str, Any]) -> Any:
+        vm = self._vm(context.call.this)
+        spec = arguments["spec"]
+        if spec.deviceChange:
+            raise not_supported("This host changes no devices.")
+
+        def work() -> None:
+            vm.reconfigure(
+                change_tracking_enabled=spec.changeTrackingEnabled, name=spec.name or None
+            )
+
+        return self._task(context, vm, vm_reference(vm), work)
+
+    def _power(self, context: Context, state: Any) -> Any:
+        vm = self._vm(context.call.this)
+
+        def work() -> None:
+            if vm.power_state == state:
+                raise VimFault(
+                    vim.fault.InvalidPowerState(requestedState=state, existingState=vm.power_state),
+                    "The attempted operation cannot be performed in the current state "
+                    f"({vm.power_state}).",
+                )
+            vm.power(state)
+
+        return self._task(context, vm, vm_reference(vm), work)
+
+    def _create_snapshot(self, context: Context, arguments: dict[str, Any]) -> Any:
+        vm = self._vm(context.call.this)
+        if arguments["memory"] and vm.power_state == "poweredOn":
+            raise not_supported("This host takes no snapshots of memory.")
+        quiesce = bool(arguments.get("quiesce")) or arguments.get("quiesceSpec") is not None
+
+        def work() -> Any:
+            made = vm.create_snapshot(
+                arguments["name"], arguments["description"] or "", quiesce=quiesce
+            )
+            return vim.vm.Snapshot(made.moid)
+
+        return self._task(context, vm, vm_reference(vm), work)
+
+    def _remove_snapshot(self, context: Context, arguments: dict[str, Any]) -> Any:
+        vm, snapshot = self._snapshot(context.call.this)
+
+        def work() -> None:
+            vm.remove_snapshot(
+                snapshot,
+                children=bool(arguments["removeChildren"]),
+                consolidate=arguments["consolidate"] is not False,
+            )
+
+        return self._task(context, vm, vm_reference(vm), work)
+
+    def _remove_all_snapshots(self, context: Context, _arguments: dict[str, Any]) -> Any:
+        vm = self._vm(context.call.this)
+        return self._task(context, vm, vm_reference(vm), vm.remove_all_snapshots)
+
+    def _revert(self, context: Context, _arguments: dict[str, Any]) -> Any:
+        vm, snapshot = self._snapshot(context.call.this)
+        return self._task(context, vm, vm_reference(vm), lambda: vm.revert(snapshot))
+
+    def _consolidate(self, context: Context, _arguments: dict[str, Any]) -> Any:
+        vm = self._vm(context.call.this)
+        return self._task(context, vm, vm_reference(vm), vm.consolidate)
+
+    def _changed_areas(self, context: Context, arguments: dict[str, Any]) -> Any:
+        vm = self._vm(context.call.this)
+        snapshot: Snapshot | None = None
+        if arguments["snapshot"] is not None:
+            owner, snapshot = self._snapshot(arguments["snapshot"])
+            if owner is not vm:
+                raise invalid_argument("snapshot")
+        start = int(arguments["startOffset"])
+        try:
+            capacity, areas = vm.changed_areas(
+                snapshot,
+                arguments["deviceKey"],
+                start,
+                arguments["changeId"],
+                star=self._behaviour.star,
+            )
+        except OperationRefused as error:
+            raise refused(error, vm.vmx_path) from error
+        length, inside = self._slice(start, capacity, areas)
+        return _CHANGE_INFO(
+            startOffset=start,
+            length=length,
+            changedArea=[
+                _CHANGE_INFO.DiskChangeExtent(start=one.start, length=one.length) for one in inside
+            ],
+        )
+
+    def _slice(
+        self, start: int, capacity: int, areas: list[ChangedArea]
+    ) -> tuple[int, list[ChangedArea]]:
+        """(length, areas) of the slice from `start`: limited in bytes and in areas."""
+        end = min(start + self._behaviour.slice_bytes, capacity)
+        inside = [one for one in areas if one.start < end]
+        limit = self._behaviour.areas_per_slice
+        if len(inside) > limit:
+            end = inside[limit].start
+            inside = inside[:limit]
+        cut = [ChangedArea(one.start, min(one.length, end - one.start)) for one in inside]
+        return end - start, cut
+
+    def _disk_ticket(self, arguments: dict[str, Any], *, writable: bool) -> Any:
+        key = arguments["diskDeviceKey"]
+        if not any(disk.key == key for disk in self._vm(arguments["vm"]).disks):
+            raise invalid_argument("diskDeviceKey")
+        return self._ticket(arguments, key, writable=writable)
+
+    def _ticket(self, arguments: dict[str, Any], key: int | None, *, writable: bool) -> Any:
+        ticket: Ticket = self._tickets.issue(self._vm(arguments["vm"]), key, writable=writable)
+        host, port = self._nfc_address()
+        return vim.HostServiceTicket(
+            host=host,
+            port=port,
+            sslThumbprint=self._certificate_sha1,
+            service=SERVICE,
+            serviceVersion=SERVICE_VERSION,
+            sessionId=ticket.token,
+        )
