@@ -1,4 +1,4 @@
-"""The demo VM's first disk: a real ext4 file system, and what its guest does to it.
+"""An ext4 file system in an image file, and what a guest does to it.
 
 The guest's changes are made by debugfs on a private copy of the disk; the
 blocks that differ afterwards are what the guest "wrote". So the file system
@@ -30,37 +30,48 @@ class Area:
     start: int
     length: int
 
+    @property
+    def end(self) -> int:
+        return self.start + self.length
 
-def make_file_system(image: Path, *, capacity_bytes: int, files_bytes: int) -> int:
-    """Make a sparse image with an ext4 file system full of installed files; their count.
 
-    The image costs what its files cost: inode tables and journal are not written out.
+def make_file_system(
+    image: Path, *, capacity_bytes: int, files_bytes: int, own_files: dict[str, bytes]
+) -> int:
+    """Make a sparse image with an ext4 file system full of files; returns their count.
+
+    `own_files` (path and content) and then installed files, together about
+    `files_bytes`. The image costs what the files cost: inode tables and journal
+    are not written out.
     """
     staging = image.with_name(image.name + ".files")
     shutil.rmtree(staging, ignore_errors=True)
-    files = installed_files(files_bytes)
-    for number, source in enumerate(files):
+    for name, content in own_files.items():
+        path = staging / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    installed = installed_files(files_bytes - sum(map(len, own_files.values())))
+    for number, source in enumerate(installed):
         folder = staging / "srv" / f"{number // 500:02}"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / f"{number:05}{source.suffix}")
     with image.open("wb") as file:
         os.ftruncate(file.fileno(), capacity_bytes)
     _tool(
-        system_program("mkfs.ext4"),
-        *("-q", "-F", "-b", str(BLOCK_BYTES), "-m", "0", "-J", "size=16", "-L", "pgtest1"),
+        *("mkfs.ext4", "-q", "-F", "-b", str(BLOCK_BYTES), "-m", "0", "-J", "size=16"),
         *("-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-d", str(staging)),
         str(image),
     )
     shutil.rmtree(staging)
-    return len(files)
+    return len(own_files) + len(installed)
 
 
 def change_files(before: Path, after: Path, commands: Sequence[str]) -> list[Area]:
-    """Copy `before` to `after`, run debugfs commands on the copy; the areas that differ."""
+    """Copy `before` to `after`, run debugfs commands on the copy; the areas that differ then."""
     copy_sparse(before, after)
     script = after.with_name(after.name + ".debugfs")
     script.write_text("".join(f"{command}\n" for command in commands))
-    output = _tool(system_program("debugfs"), "-w", "-f", str(script), str(after))
+    output = _tool("debugfs", "-w", "-f", str(script), str(after))
     script.unlink()
     # debugfs ends with 0 whatever happened; what it says beside the echoed
     # commands and new inodes' numbers is an error.
@@ -73,31 +84,36 @@ def change_files(before: Path, after: Path, commands: Sequence[str]) -> list[Are
         raise RuntimeError(f"debugfs: {complaints[0]}")
     areas: list[Area] = []
     for start, end in differences(before, after):
-        if areas and start - (areas[-1].start + areas[-1].length) <= JOIN_GAP_BYTES:
+        if areas and start - areas[-1].end <= JOIN_GAP_BYTES:
             areas[-1] = Area(areas[-1].start, end - areas[-1].start)
         else:
             areas.append(Area(start, end - start))
     return areas
 
 
-def blocks_of_file(image: Path, name: str) -> list[Area]:
-    """Where a file's content lies on the disk, as runs of blocks, ascending."""
-    output = _tool(system_program("debugfs"), "-R", f"blocks {name}", str(image), quiet=True)
-    numbers = sorted(int(word) for word in output.split())
+def places_of_file(image: Path, name: str) -> list[Area]:
+    """Where a file's content lies on the disk, as runs of blocks, ascending.
+
+    Raises RuntimeError when there is no such file.
+    """
+    words = _tool("debugfs", "-R", f"blocks {name}", str(image), said="output").split()
     areas: list[Area] = []
-    for number in numbers:
-        start = number * BLOCK_BYTES
-        if areas and areas[-1].start + areas[-1].length == start:
+    for start in sorted(int(word) * BLOCK_BYTES for word in words):
+        if areas and areas[-1].end == start:
             areas[-1] = Area(areas[-1].start, areas[-1].length + BLOCK_BYTES)
         else:
             areas.append(Area(start, BLOCK_BYTES))
+    if not areas:
+        raise RuntimeError(f"no file {name} in {image.name}")
     return areas
 
 
-def file_content(image: Path, name: str, into: Path) -> bytes:
-    """A file of the file system in the image, read by debugfs through a file at `into`."""
-    _tool(system_program("debugfs"), "-R", f"dump {name} {into}", str(image), quiet=True)
-    return into.read_bytes()
+def read_file(image: Path, name: str, scratch: Path) -> bytes:
+    """A file of the file system in the image, as debugfs reads it; `scratch` is a free path."""
+    _tool("debugfs", "-R", f"dump {name} {scratch}", str(image))
+    content = scratch.read_bytes()
+    scratch.unlink()
+    return content
 
 
 def file_system_is_clean(image: Path) -> bool:
@@ -110,11 +126,15 @@ def file_system_is_clean(image: Path) -> bool:
     return done.returncode == 0
 
 
-def _tool(*command: str, quiet: bool = False) -> str:
-    """Run a program and return what it said; its errors are said too unless `quiet`."""
+def _tool(program: str, *arguments: str, said: str = "all") -> str:
+    """Run a program; returns its output, with its errors unless only the "output" is wanted."""
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=TOOL_TIMEOUT_S
+        [system_program(program), *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=TOOL_TIMEOUT_S,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{Path(command[0]).name} failed: {done.stderr.strip()}")
-    return done.stdout if quiet else done.stdout + done.stderr
+        raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
+    return done.stdout if said == "output" else done.stdout + done.stderr

@@ -1,0 +1,68 @@
+"""`python -m tools.demo run|up|down`; run ends with 1 when anything differed or failed."""
+
+import fcntl
+import shutil
+import signal
+import subprocess
+import sys
+from types import FrameType
+from typing import Final, NoReturn
+
+from rich.console import Console
+
+from sendense import SendenseError
+from tools.demo.explore import down, up
+from tools.demo.run import DemoFailed, run_demo
+from tools.paths import ROOT
+from tools.processes import ProgramFailed
+
+FOLDER: Final = ROOT / "demo"
+USAGE: Final = "usage: python -m tools.demo run|up|down"
+
+
+def main(arguments: list[str]) -> int:
+    console = Console()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # so that what was started is stopped
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("another demo is at work in this folder", style="red")
+            return 1
+        try:
+            return _obey(arguments, console)
+        except (DemoFailed, ProgramFailed, SendenseError, RuntimeError, OSError) as error:
+            console.print(f"demo failed: {error}", style="red", markup=False, soft_wrap=True)
+        except subprocess.TimeoutExpired as error:
+            console.print(f"demo failed: {error}", style="red", markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            console.print("interrupted", style="red")
+            return 130
+    return 1
+
+
+def _obey(arguments: list[str], console: Console) -> int:
+    match arguments:
+        case ["run"]:
+            (FOLDER / "summary.json").unlink(missing_ok=True)
+            shutil.rmtree(FOLDER / "state", ignore_errors=True)
+            (FOLDER / "state").mkdir()
+            return 0 if run_demo(FOLDER, FOLDER / "state", console).good else 1
+        case ["up"]:
+            up(FOLDER / "up", console)
+        case ["down"]:
+            down(FOLDER / "up", console)
+        case _:
+            console.print(USAGE, style="red")
+            return 2
+    return 0
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
