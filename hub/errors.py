@@ -52,6 +52,20 @@ class VmAmbiguous(SendenseError):
 
 
 @dataclass(eq=False)
+class VmUnidentified(SendenseError):
+    """Backups of the VM could not be told from another VM's."""
+
+    code: ClassVar[str] = "VM_UNIDENTIFIED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "VM {vm!r} cannot be told from others of its site: {problem}; give it an instance uuid of its own"
+    )
+
+    vm: str
+    problem: str
+
+
+@dataclass(eq=False)
 class AgentAway(SendenseError):
     """The VM is known, but its site's agent is not connected."""
 

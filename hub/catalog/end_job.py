@@ -96,15 +96,26 @@ def request_cancel(session: Session, job_id: str, reason: str, now: datetime) ->
 
 
 def record_progress(
-    session: Session, disk_id: int, *, bytes_planned: int, bytes_read: int, bytes_transferred: int
+    session: Session,
+    job_id: str,
+    disk_index: int,
+    *,
+    bytes_planned: int,
+    bytes_read: int,
+    bytes_transferred: int,
 ) -> None:
-    """Keep how far a disk came whose upload broke."""
+    """Keep how far a disk came that is not going to be sealed."""
     session.execute(
         update(BackupDisk)
-        .where(BackupDisk.id == disk_id)
+        .where(
+            BackupDisk.backup_job_id == job_id,
+            BackupDisk.disk_index == disk_index,
+            BackupDisk.completed_at.is_(None),
+        )
         .values(
             bytes_planned=bytes_planned, bytes_read=bytes_read, bytes_transferred=bytes_transferred
         )
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -1,0 +1,149 @@
+"""`sendense-hub`: init, serve, db."""
+
+import json
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hub.catalog.engine import Catalog, newest_revision
+from hub.catalog.repositories import all_repositories
+from hub.config import CONFIG_NAME, HubSettings, load_hub_settings, loopback_address
+from hub.jobs.parts import Parts
+from hub.jobs.repositories import create_repository
+from hub.main import serve as serve_hub
+from shared.errors import SendenseError
+from shared.logs import configure_logging
+
+app = typer.Typer(
+    name="sendense-hub",
+    help="The hub of Sendense: catalog and repository of VM backups.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(help="The catalog's schema.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file; without it, SENDENSE_HUB_* of the environment."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sendense-hub {installed_version('sendense-server')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """The hub of Sendense: catalog and repository of VM backups."""
+
+
+@app.command()
+def init(
+    state_dir: Annotated[Path, typer.Option(help="Folder for the hub's own files.")],
+    repository: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the default repository; STATE_DIR/repository if not given."),
+    ] = None,
+) -> None:
+    """Make a hub: folder, configuration, catalog, default repository. Repeating changes nothing."""
+    state = state_dir.absolute()
+    state.mkdir(mode=0o750, parents=True, exist_ok=True)
+    config = state / CONFIG_NAME
+    if not config.exists():
+        config.write_text(_config_text(state), encoding="utf-8")
+    settings = load_hub_settings(config)
+    catalog = Catalog(settings.catalog_url)
+    try:
+        catalog.upgrade()
+        with catalog.read() as session:
+            names = {row.name: row.path for row in all_repositories(session)}
+        if "default" not in names:
+            folder = (repository or state / "repository").absolute()
+            row = create_repository(Parts(catalog), name="default", path=str(folder), default=True)
+            names["default"] = row.path
+    finally:
+        catalog.close()
+    typer.echo(f"configuration  {config}")
+    typer.echo(f"repository     {names['default']}")
+    typer.echo(f"next           sendense-hub serve --config {config}")
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port instead of the configured one; port 0: any free.")
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Written once the hub serves, with its address, as JSON.")
+    ] = None,
+) -> None:
+    """Run the hub until SIGTERM."""
+    settings = load_hub_settings(config)
+    if listen is not None:
+        loopback_address(listen, key="--listen")
+        settings = settings.model_copy(update={"listen": listen})
+    _configure_logging(settings)
+    serve_hub(settings, ready_file)
+
+
+@db.command()
+def upgrade(config: ConfigOption = None) -> None:
+    """Bring the catalog's schema to what this program needs."""
+    catalog = Catalog(load_hub_settings(config).catalog_url)
+    catalog.upgrade()
+    typer.echo(f"catalog is at revision {catalog.revision()}")
+    catalog.close()
+
+
+@db.command()
+def current(config: ConfigOption = None) -> None:
+    """Show the schema's revision and the one this program needs."""
+    catalog = Catalog(load_hub_settings(config).catalog_url)
+    typer.echo(f"catalog {catalog.revision() or 'none'}, program {newest_revision()}")
+    catalog.close()
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence and exit code 1."""
+    try:
+        app()
+    except SendenseError as error:
+        sys.stderr.write(f"sendense-hub: {error}\n")
+        sys.exit(1)
+
+
+def _configure_logging(settings: HubSettings) -> None:
+    try:
+        configure_logging(settings.log_level)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _config_text(state: Path) -> str:
+    catalog_url = f"sqlite:///{state / 'catalog.db'}"
+    return (
+        "# Settings of sendense-hub. SENDENSE_HUB_<KEY> in the environment overrides a line.\n"
+        f"state_dir = {json.dumps(str(state))}\n"
+        f"catalog_url = {json.dumps(catalog_url)}\n"
+        'listen = "127.0.0.1:8443"\n'
+        'log_level = "info"\n'
+        "# Prometheus endpoint, such as 127.0.0.1:9443; empty: off.\n"
+        'metrics_listen = ""\n'
+    )
+
+
+if __name__ == "__main__":
+    main()

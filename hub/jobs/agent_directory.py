@@ -1,0 +1,141 @@
+"""Which agents are connected, and the VMs they reported."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from hub.errors import SiteTaken, VmAmbiguous, VmUnidentified
+from hub.jobs.agent_link import AgentLink
+from sendense.v1 import agent_session_pb2, inventory_pb2
+from shared.errors import SendenseError
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A site as the hub sees it now; `last_seen_at` None: not since the hub started."""
+
+    connected: bool
+    last_seen_at: datetime | None
+    vm_count: int
+
+
+@dataclass(slots=True)
+class _Site:
+    link: AgentLink | None = None
+    last_seen_at: datetime | None = None
+    virtual_machines: tuple[inventory_pb2.VirtualMachine, ...] = ()
+
+
+class AgentDirectory:
+    """Thread-safe. An inventory stays known after its agent went away."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sites: dict[str, _Site] = {}
+
+    def join(self, link: AgentLink, now: datetime) -> None:
+        """The agent of `link.site` is connected from now on. Raises SiteTaken."""
+        with self._lock:
+            site = self._sites.setdefault(link.site, _Site())
+            if site.link is not None and site.link is not link:
+                raise SiteTaken(link.site, site.link.hostname)
+            site.link = link
+            site.last_seen_at = now
+
+    def leave(self, link: AgentLink) -> None:
+        """The link ended; another agent may serve the site."""
+        with self._lock:
+            site = self._sites.get(link.site)
+            if site is not None and site.link is link:
+                site.link = None
+
+    def seen(self, link: AgentLink, now: datetime) -> None:
+        """The agent gave a sign of life."""
+        with self._lock:
+            self._sites[link.site].last_seen_at = now
+
+    def report(
+        self, link: AgentLink, virtual_machines: Iterable[inventory_pb2.VirtualMachine]
+    ) -> None:
+        """The site's whole inventory, replacing the one before."""
+        reported = tuple(virtual_machines)
+        for vm in reported:
+            vm.site = link.site
+        with self._lock:
+            self._sites[link.site].virtual_machines = reported
+
+    def send(self, site: str, command: agent_session_pb2.SessionResponse) -> bool:
+        """Hand a command to the site's agent. False when it is away."""
+        with self._lock:
+            known = self._sites.get(site)
+            link = known.link if known is not None else None
+        return link is not None and link.send(command)
+
+    def presence(self, site: str) -> Presence:
+        """How the site stands; an unknown one is away."""
+        with self._lock:
+            known = self._sites.get(site, _Site())
+            return Presence(known.link is not None, known.last_seen_at, len(known.virtual_machines))
+
+    def virtual_machines(
+        self, *, site: str = "", name: str = ""
+    ) -> list[inventory_pb2.VirtualMachine]:
+        """Copies of what was reported, ordered by name and site; "" means any."""
+        with self._lock:
+            found = [
+                (vm, known.link is not None)
+                for site_name, known in self._sites.items()
+                if site in ("", site_name)
+                for vm in known.virtual_machines
+                if name in ("", vm.name)
+            ]
+        found.sort(key=lambda item: (item[0].name, item[0].site, item[0].vmware_vm_id))
+        listed = []
+        for vm, connected in found:
+            copy = inventory_pb2.VirtualMachine()
+            copy.CopyFrom(vm)
+            copy.agent_connected = connected
+            listed.append(copy)
+        return listed
+
+    def find_vm(self, vm: str, site: str) -> inventory_pb2.VirtualMachine | None:
+        """The one VM of that name, moref or instance uuid; `site` "" means any.
+
+        None when no inventory has it. Raises VmAmbiguous, and VmUnidentified
+        when its instance uuid does not tell it from another VM of its site.
+        """
+        known = self.virtual_machines(site=site)
+        found = [
+            one
+            for one in known
+            if vm in (one.name, one.vmware_vm_id) or vm.lower() == one.instance_uuid.lower()
+        ]
+        if len(found) > 1:
+            raise VmAmbiguous(vm, _in_order(one.site for one in found))
+        if not found:
+            return None
+        (one,) = found
+        if not one.instance_uuid:
+            raise VmUnidentified(one.name, "it has no instance uuid")
+        twins = [
+            other.name
+            for other in known
+            if other.site == one.site
+            and other.instance_uuid.lower() == one.instance_uuid.lower()
+            and other.vmware_vm_id != one.vmware_vm_id
+        ]
+        if twins:
+            raise VmUnidentified(one.name, f"{', '.join(twins)} has the same instance uuid")
+        return one
+
+    def close(self, error: SendenseError) -> None:
+        """End all sessions."""
+        with self._lock:
+            links = [site.link for site in self._sites.values() if site.link is not None]
+        for link in links:
+            link.close(error)
+
+
+def _in_order(names: Iterable[str]) -> Sequence[str]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,88 @@
+"""Completion of a job: its facts beside the layers, then one transaction."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from hub.catalog.complete_job import complete_job, require_sealed
+from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
+from hub.jobs.end import retry_catalog
+from hub.jobs.parts import Parts
+from hub.jobs.repositories import open_repository
+from hub.jobs.states import Status
+
+_log = structlog.get_logger(__name__)
+
+
+def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts]) -> None:
+    """Make the job a restore point; one that is already stays as it is.
+
+    Raises JobNotFound, JobEnded, ProtocolViolation when a disk is not sealed,
+    and the repository's errors; no row has moved then.
+    """
+    with parts.catalog.read() as session:
+        job = require_sealed(session, job_id)
+        if job.status is Status.COMPLETED:
+            return
+        facts = job_facts(job, warnings)
+        repository = open_repository(job.context.repository)
+    repository.write_job_facts(job.vm_backup_context_id, job_id, facts)
+    if not _record(parts, job_id, warnings):
+        return
+    parts.deadlines.stop(job_id)
+    parts.board.forget(job_id)
+    parts.metrics.jobs_ended.labels(Status.COMPLETED).inc()
+    _log.info("job_completed", job_id=job_id)
+    parts.board.changed(job_id)
+
+
+@retry_catalog
+def _record(parts: Parts, job_id: str, warnings: Sequence[WarningFacts]) -> bool:
+    with parts.catalog.write() as session:
+        return complete_job(session, job_id, warnings=warnings, now=parts.now())
+
+
+def job_facts(job: BackupJob, warnings: Sequence[WarningFacts]) -> dict[str, object]:
+    """What job.json keeps: enough to write the job's rows again (docs/formats.md)."""
+    context = job.context
+    return {
+        "job_id": job.id,
+        "context_id": context.context_id,
+        "repository_id": job.repository_id,
+        "run_number": job.run_number,
+        "backup_type": job.backup_type.value,
+        "requested_type": job.requested_type.value if job.requested_type else None,
+        "consistency": job.consistency.value if job.consistency else None,
+        "created_at": job.created_at.isoformat(),
+        "started_at": job.started_at.isoformat() if job.started_at else None,
+        "warnings": [*job.warnings, *warnings],
+        "vm": {
+            "name": context.vm_name,
+            "moref": context.vmware_vm_id,
+            "instance_uuid": context.instance_uuid,
+            "site": context.site,
+        },
+        "disks": [_disk_facts(disk) for disk in job.disks],
+    }
+
+
+def _disk_facts(disk: BackupDisk) -> dict[str, object]:
+    base = disk.base
+    return {
+        "disk_index": disk.disk_index,
+        "vmware_disk_key": disk.vmware_disk_key,
+        "disk_uuid": disk.disk_uuid,
+        "label": disk.label,
+        "capacity_bytes": disk.capacity_bytes,
+        "backup_type": disk.backup_type.value,
+        "base": None
+        if base is None
+        else {"job_id": base.backup_job_id, "disk_index": base.disk_index},
+        "change_id": disk.disk_change_id,
+        "qcow2_path": disk.qcow2_path,
+        "root_digest": disk.root_digest,
+        "bytes_planned": disk.bytes_planned,
+        "bytes_read": disk.bytes_read,
+        "bytes_transferred": disk.bytes_transferred,
+        "bytes_stored": disk.bytes_stored,
+    }

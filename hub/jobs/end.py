@@ -1,0 +1,168 @@
+"""The end of a job without success: rows, uploads, files, watchers."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from hub.catalog import end_job as rules
+from hub.catalog.models import BackupJob, WarningFacts
+from hub.catalog.queries import find_job
+from hub.errors import AgentLost, AgentReported, Cancelled, CatalogUnavailable, JobEnded
+from hub.jobs.parts import Parts
+from hub.jobs.repositories import open_repository
+from hub.jobs.states import LIVE, Event, Status, target
+from sendense.v1 import agent_session_pb2 as pb
+from shared.errors import SendenseError
+
+# An agent that was told to end a job removes its snapshot first, and a large
+# delta takes minutes to consolidate.
+ANSWER_TIMEOUT_S: Final = 600.0
+_log = structlog.get_logger(__name__)
+
+# A full disk or a lock under the catalog often passes; a job left "running"
+# in it would block its context until the hub starts again.
+retry_catalog = retry(
+    retry=retry_if_exception_type(CatalogUnavailable),
+    stop=stop_after_delay(30),
+    wait=wait_exponential(multiplier=0.5, max=5),
+    reraise=True,
+)
+
+
+def end_job(
+    parts: Parts,
+    job_id: str,
+    event: Event,
+    error: SendenseError,
+    *,
+    warnings: Sequence[WarningFacts] = (),
+) -> bool:
+    """Move a live job to failed or cancelled and remove what it wrote.
+
+    False when it had ended before. Raises JobNotFound, CatalogUnavailable. Not
+    to be called while the calling thread holds an upload of the job.
+    """
+    if not _record(parts, job_id, event, error, warnings):
+        return False
+    status = target(event)
+    parts.deadlines.stop(job_id)
+    parts.uploads.abort_job(job_id, JobEnded(job_id, status))
+    parts.board.forget(job_id)
+    _remove_files(parts, job_id)
+    parts.metrics.jobs_ended.labels(status).inc()
+    _log.info("job_ended", job_id=job_id, status=status, reason=_reason(error), error=str(error))
+    parts.board.changed(job_id)
+    return True
+
+
+def fail_job(parts: Parts, job_id: str, error: SendenseError) -> None:
+    """End a job for a reason the hub found, and have its agent clean up. Raises as end_job."""
+    with parts.catalog.read() as session:
+        site = find_job(session, job_id).context.site
+    if end_job(parts, job_id, Event.FAILED, error):
+        tell_to_cancel(parts, site, job_id, str(error))
+
+
+def tell_to_cancel(parts: Parts, site: str, job_id: str, reason: str) -> bool:
+    """Send CancelJob. False when the agent is away."""
+    command = pb.CancelJob(job_id=job_id, reason=reason)
+    return parts.agents.send(site, pb.SessionResponse(cancel_job=command))
+
+
+def ask_to_end(parts: Parts, site: str, job_id: str, *, event: Event, error: SendenseError) -> None:
+    """Have the agent end a job; should it not answer in time, or be away, the hub ends it alone."""
+
+    def overdue() -> None:
+        _log.warning("agent_did_not_end_job", job_id=job_id, site=site)
+        parts.deadlines.stop(job_id)
+        try:
+            end_job(parts, job_id, event, error)
+        except SendenseError as failure:
+            _log.error("job_not_ended", job_id=job_id, error=str(failure))
+
+    if tell_to_cancel(parts, site, job_id, str(error)):
+        parts.deadlines.start(job_id, ANSWER_TIMEOUT_S, overdue)
+    else:
+        end_job(parts, job_id, event, AgentLost(site) if event is Event.FAILED else error)
+
+
+def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
+    """Ask for the end of a job; an ended one stays as it is. Raises JobNotFound."""
+    with parts.catalog.write() as session:
+        job = rules.request_cancel(session, job_id, reason, parts.now())
+    if job.status in LIVE:
+        _log.info("job_cancel_requested", job_id=job_id, why=reason)
+        why = Cancelled(reason or "by request")
+        ask_to_end(parts, job.context.site, job_id, event=Event.CANCELLED, error=why)
+        parts.board.changed(job_id)
+    with parts.catalog.read() as session:
+        return find_job(session, job_id, with_disks=True)
+
+
+def agent_gave_up(
+    parts: Parts,
+    job_id: str,
+    error: AgentReported,
+    *,
+    obeyed: bool,
+    warnings: Sequence[WarningFacts],
+) -> None:
+    """The agent ended a job. `obeyed`: because it was told to. Raises JobNotFound."""
+    with parts.catalog.read() as session:
+        job = find_job(session, job_id, with_disks=True)
+    if obeyed and job.cancel_requested_at is not None:
+        why = Cancelled(job.cancel_reason or "by request")
+        end_job(parts, job_id, Event.CANCELLED, why, warnings=warnings)
+        return
+    if obeyed:
+        # Told to by the hub, over an upload that broke: that is the reason.
+        broken = next((disk for disk in job.disks if disk.status is Status.FAILED), None)
+        if broken is not None:
+            error = AgentReported(broken.error_reason or "", broken.error_message or "")
+    end_job(parts, job_id, Event.FAILED, error, warnings=warnings)
+
+
+@retry_catalog
+def _record(
+    parts: Parts,
+    job_id: str,
+    event: Event,
+    error: SendenseError,
+    warnings: Sequence[WarningFacts],
+) -> bool:
+    progress = parts.board.progress(job_id)
+    with parts.catalog.write() as session:
+        for disk_index, numbers in progress.items():
+            rules.record_progress(
+                session,
+                job_id,
+                disk_index,
+                bytes_planned=numbers.bytes_planned,
+                bytes_read=numbers.bytes_read,
+                bytes_transferred=numbers.bytes_transferred,
+            )
+        return rules.end_job(
+            session,
+            job_id,
+            event,
+            reason=_reason(error),
+            message=str(error),
+            warnings=warnings,
+            now=parts.now(),
+        )
+
+
+def _reason(error: SendenseError) -> str:
+    return error.reason if isinstance(error, AgentReported) else error.code
+
+
+def _remove_files(parts: Parts, job_id: str) -> None:
+    """Files of an unsuccessful job. What cannot be removed now is at the hub's next start."""
+    with parts.catalog.read() as session:
+        job = find_job(session, job_id)
+    try:
+        open_repository(job.context.repository).remove_job(job.vm_backup_context_id, job_id)
+    except SendenseError as error:
+        _log.warning("job_files_not_removed", job_id=job_id, error=str(error))

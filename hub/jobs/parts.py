@@ -1,0 +1,30 @@
+"""What the work on jobs needs, wired once (hub/main.py) and handed to every function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from hub.catalog.engine import Catalog
+from hub.jobs.active_uploads import ActiveUploads
+from hub.jobs.agent_directory import AgentDirectory
+from hub.jobs.answer_deadlines import AnswerDeadlines
+from hub.jobs.board import JobBoard
+from hub.metrics import Metrics
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Thread-safe, as all its parts are."""
+
+    catalog: Catalog
+    board: JobBoard = field(default_factory=JobBoard)
+    uploads: ActiveUploads = field(default_factory=ActiveUploads)
+    agents: AgentDirectory = field(default_factory=AgentDirectory)
+    deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
+    metrics: Metrics = field(default_factory=Metrics)
+    now: Callable[[], datetime] = utc_now

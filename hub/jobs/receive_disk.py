@@ -1,0 +1,350 @@
+"""Upload of one disk: open, frames, finish; acknowledged as they become durable.
+
+Two threads. `receive` (its own) takes the parts, appends, seals, and alone
+opens and ends the layer writer. `answers` (gRPC's) syncs about every 16 MiB
+or second and yields the responses. Whoever finds an error notes it; the
+answers' thread raises it into the RPC, which ends the requests.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import grpc
+import structlog
+
+from hub.catalog.models import BackupDisk
+from hub.catalog.queries import find_job
+from hub.catalog.upload_disk import SealedFacts, begin_upload, break_disk, seal_disk
+from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadTruncated
+from hub.jobs.board import DiskProgress
+from hub.jobs.end import ask_to_end, fail_job
+from hub.jobs.parts import Parts
+from hub.jobs.repositories import open_repository
+from hub.jobs.states import Event
+from hub.repository import LayerBase, LayerIdentity, LayerWriter
+from sendense.codec import FrameCorrupt, FrameInvalid, from_frame
+from sendense.v1 import clusters_pb2
+from sendense.v1 import upload_pb2 as pb
+from shared.errors import SendenseError
+
+SYNC_BYTES: Final = 16 << 20
+SYNC_INTERVAL_S: Final = 1.0
+# An increment's first look at its base takes a while for a large disk.
+OPEN_TIMEOUT_S: Final = 100.0
+_log = structlog.get_logger(__name__)
+
+
+def receive_disk(
+    parts: Parts, requests: Iterator[pb.UploadDiskRequest], cancel_rpc: Callable[[], object]
+) -> Iterator[pb.UploadDiskResponse]:
+    """Serve one UploadDisk RPC. Raises the error to end it with."""
+    upload = _Upload(parts, requests, cancel_rpc)
+    threading.Thread(target=upload.receive, name="receive-disk", daemon=True).start()
+    yield from upload.answers()
+
+
+class _Upload:
+    def __init__(
+        self,
+        parts: Parts,
+        requests: Iterator[pb.UploadDiskRequest],
+        cancel_rpc: Callable[[], object],
+    ) -> None:
+        self.job_id = ""
+        self.disk_index = -1
+        self.released = threading.Event()
+        self._parts = parts
+        self._requests = requests
+        self._cancel_rpc = cancel_rpc
+
+        # Of the receiving thread.
+        self._disk_id: int | None = None  # set while the row is this upload's
+        self._site = ""
+        self._change_id = ""
+        self._progress = DiskProgress()
+        self._clusters = 0
+
+        # Between the threads, under the condition.
+        self._changed = threading.Condition()
+        self._opened = False
+        self._sealed: pb.UploadSealed | None = None
+        self._error: SendenseError | None = None
+        self._aborted = False  # the error came from outside: the job ended, the hub stops
+        self._frames = 0
+        self._unsynced_bytes = 0
+
+        # Held while syncing, so that the writer is not sealed or discarded meanwhile.
+        self._writing = threading.Lock()
+        self._writer: LayerWriter | None = None
+
+    # Any thread.
+
+    def abort(self, error: SendenseError) -> None:
+        """End the upload; the caller deals with the job."""
+        with self._changed:
+            if self._error is None and self._sealed is None:
+                self._error, self._aborted = error, True
+                self._changed.notify_all()
+
+    def cancel_rpc(self) -> None:
+        """Break the RPC off: the peer takes no answers."""
+        self._cancel_rpc()
+
+    # The RPC's thread.
+
+    def answers(self) -> Iterator[pb.UploadDiskResponse]:
+        """Opened, acknowledgements, sealed. Raises the upload's error."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._opened or self._settled(), OPEN_TIMEOUT_S)
+            opened = self._opened
+            if not opened and not self._settled():
+                self._error = ProtocolViolation("the upload was not opened in time")
+        if opened:
+            yield pb.UploadDiskResponse(opened=pb.UploadOpened())
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._due, SYNC_INTERVAL_S)
+                error, sealed = self._error, self._sealed
+            if sealed is not None:
+                yield pb.UploadDiskResponse(sealed=sealed)
+                return
+            if error is not None:
+                raise error
+            ack = self._sync()
+            if ack is not None:
+                yield pb.UploadDiskResponse(ack=ack)
+
+    def _settled(self) -> bool:
+        return self._sealed is not None or self._error is not None
+
+    def _due(self) -> bool:
+        return self._settled() or self._unsynced_bytes >= SYNC_BYTES
+
+    def _sync(self) -> pb.UploadAck | None:
+        with self._writing:
+            if self._writer is None or not self._unsynced_bytes:
+                return None
+            with self._changed:
+                self._unsynced_bytes = 0
+            try:
+                point = self._writer.sync()
+            except SendenseError as error:
+                self._note(error)
+                raise
+        return pb.UploadAck(durable_frames=point.frames, durable_through_cluster=point.last_cluster)
+
+    # The receiving thread.
+
+    def receive(self) -> None:
+        """Take the parts until the disk is sealed or the upload has failed."""
+        try:
+            self._receive()
+        except SendenseError as error:
+            self._fail(error)
+        except grpc.RpcError:
+            self._fail(None)
+        except Exception:  # noqa: BLE001 - nobody above to report a defect to
+            _log.exception("upload_failed_unexpectedly", job_id=self.job_id, disk=self.disk_index)
+            self._fail(SendenseError())
+        finally:
+            self._release()
+
+    def _receive(self) -> None:
+        first = next(self._requests, None)
+        if first is None or first.WhichOneof("part") != "open":
+            raise ProtocolViolation("an upload begins with open")
+        sealed = self._open(first.open)
+        if sealed is not None:
+            self._seal_with(sealed)
+            return
+        writer = self._writer
+        assert writer is not None
+        for part in self._requests:
+            if self._error is not None:
+                raise self._error
+            kind = part.WhichOneof("part")
+            if kind == "frame":
+                self._append(writer, part.frame)
+            elif kind == "progress":
+                self._progress.bytes_read = part.progress.bytes_read
+            elif kind == "finish":
+                self._finish(part.finish)
+                return
+            else:
+                raise ProtocolViolation(f"{kind} has no place in an opened upload")
+        # The iterator also ends without an error when the RPC was ended by this side.
+        if self._error is not None:
+            raise self._error
+        raise UploadTruncated(self.job_id, self.disk_index, "it ended without finish")
+
+    def _open(self, opening: pb.UploadOpen) -> BackupDisk | None:
+        """Claim the disk and begin its layer; a sealed disk is returned instead."""
+        self.job_id, self.disk_index = opening.job_id, opening.disk_index
+        self._parts.uploads.enter(self)
+        with self._parts.catalog.write() as session:
+            disk = begin_upload(
+                session,
+                self.job_id,
+                self.disk_index,
+                bytes_planned=opening.bytes_planned,
+                full_instead=opening.full_instead,
+                full_reason=opening.full_reason,
+            )
+        if disk.sealed_at is not None:
+            return disk
+        self._disk_id = disk.id
+        with self._parts.catalog.read() as session:
+            context = find_job(session, self.job_id).context
+        self._site = context.site
+        self._progress = self._parts.board.disk(self.job_id, self.disk_index)
+        self._progress.bytes_planned = opening.bytes_planned
+        identity = LayerIdentity(
+            context_id=context.context_id,
+            job_id=self.job_id,
+            disk_index=self.disk_index,
+            vm_name=context.vm_name,
+            vmware_disk_key=disk.vmware_disk_key,
+            disk_uuid=disk.disk_uuid,
+            disk_label=disk.label,
+            capacity_bytes=disk.capacity_bytes,
+        )
+        self._writer = open_repository(context.repository).new_layer(identity, _layer_base(disk))
+        self._change_id = disk.disk_change_id
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()
+        self._parts.board.changed(self.job_id)
+        return None
+
+    def _append(self, writer: LayerWriter, frame: clusters_pb2.ClusterFrame) -> None:
+        """A constant number of operations, whatever the frame holds."""
+        try:
+            batch = from_frame(
+                frame, cluster_limit=writer.capacity_clusters, after_cluster=writer.last_cluster
+            )
+        except FrameCorrupt as error:
+            raise FrameDamaged(self.job_id, self.disk_index, str(error)) from error
+        except FrameInvalid as error:
+            raise FrameRefused(self.job_id, self.disk_index, str(error)) from error
+        writer.append(batch, frame.checksum)
+        size = batch.payload_bytes
+        self._progress.bytes_transferred += size
+        self._parts.metrics.bytes_received.inc(size)
+        self._clusters += len(batch)
+        with self._changed:
+            self._frames += 1
+            # A frame of zero clusters has no payload and is to be acknowledged too.
+            self._unsynced_bytes += size + 1
+            if self._unsynced_bytes >= SYNC_BYTES:
+                self._changed.notify_all()
+
+    def _finish(self, finish: pb.UploadFinish) -> None:
+        said = (finish.frame_count, finish.cluster_count, finish.payload_bytes)
+        got = (self._frames, self._clusters, self._progress.bytes_transferred)
+        if said != got:
+            raise UploadTruncated(
+                self.job_id,
+                self.disk_index,
+                f"the agent sent (frames, clusters, bytes) {said}, {got} arrived",
+            )
+        self._progress.bytes_read = finish.bytes_read
+        with self._writing:
+            writer, self._writer = self._writer, None
+        assert writer is not None and self._disk_id is not None
+        try:
+            layer = writer.seal(self._change_id)
+            facts = SealedFacts(
+                qcow2_path=layer.path,
+                root_digest=layer.root_digest.hex(),
+                bytes_planned=self._progress.bytes_planned,
+                bytes_read=finish.bytes_read,
+                bytes_transferred=self._progress.bytes_transferred,
+                bytes_stored=layer.bytes_stored,
+            )
+            with self._parts.catalog.write() as session:
+                seal_disk(session, self._disk_id, facts, self._parts.now())
+        except BaseException:
+            writer.discard()
+            raise
+        _log.info(
+            "disk_sealed", job_id=self.job_id, disk=self.disk_index, stored=layer.bytes_stored
+        )
+        # Before the answer: whoever gets it may at once upload or complete.
+        self._release()
+        with self._changed:
+            self._sealed = pb.UploadSealed(
+                root_digest=layer.root_digest, bytes_stored=layer.bytes_stored
+            )
+            self._changed.notify_all()
+        self._parts.board.changed(self.job_id)
+
+    def _seal_with(self, disk: BackupDisk) -> None:
+        self._release()
+        with self._changed:
+            self._sealed = pb.UploadSealed(
+                root_digest=bytes.fromhex(disk.root_digest or ""), bytes_stored=disk.bytes_stored
+            )
+            self._changed.notify_all()
+
+    def _fail(self, error: SendenseError | None) -> None:
+        """End the upload; `error` None: the connection broke."""
+        with self._writing:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            self._discard(writer)
+        with self._changed:
+            noted, aborted = self._error, self._aborted
+        broke = error is None and noted is None
+        error = (
+            noted
+            or error
+            or UploadTruncated(self.job_id, self.disk_index, "the connection to the agent broke")
+        )
+        self._release()
+        if self._disk_id is not None and not aborted:
+            self._fail_disk(error, broke=broke)
+        self._note(error)
+
+    def _fail_disk(self, error: SendenseError, *, broke: bool) -> None:
+        _log.warning("upload_failed", job_id=self.job_id, disk=self.disk_index, error=str(error))
+        assert self._disk_id is not None
+        try:
+            with self._parts.catalog.write() as session:
+                break_disk(session, self._disk_id, error)
+            if broke:
+                # The agent may have broken it off for a reason of its own, which
+                # it is about to report: that one is worth more than "it broke".
+                ask_to_end(self._parts, self._site, self.job_id, event=Event.FAILED, error=error)
+            else:
+                fail_job(self._parts, self.job_id, error)
+        except SendenseError as failure:
+            _log.error("job_not_failed", job_id=self.job_id, error=str(failure))
+
+    def _discard(self, writer: LayerWriter) -> None:
+        try:
+            writer.discard()
+        except SendenseError as error:
+            _log.warning("partial_layer_not_removed", job_id=self.job_id, error=str(error))
+
+    def _release(self) -> None:
+        self._parts.uploads.leave(self)
+        self.released.set()
+
+    def _note(self, error: SendenseError) -> None:
+        with self._changed:
+            if self._error is None:
+                self._error = error
+            self._changed.notify_all()
+
+
+def _layer_base(disk: BackupDisk) -> LayerBase | None:
+    base = disk.base
+    if base is None:
+        return None
+    return LayerBase(
+        path=base.qcow2_path or "",
+        job_id=base.backup_job_id,
+        disk_index=base.disk_index,
+        change_id=base.disk_change_id,
+    )

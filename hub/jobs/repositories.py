@@ -1,0 +1,47 @@
+"""Repository folders by their catalog rows."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from hub.catalog import repositories as rules
+from hub.catalog.models import BackupRepository
+from hub.jobs.parts import Parts
+from hub.repository import Repository
+from shared.errors import InvalidArgument
+
+NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MAX_PATH_CHARS: Final = 1024
+
+
+def open_repository(row: BackupRepository) -> Repository:
+    """The folder of a row. Raises RepositoryUnusable."""
+    return Repository.open(Path(row.path), repository_id=row.id)
+
+
+def create_repository(parts: Parts, *, name: str, path: str, default: bool) -> BackupRepository:
+    """Make (or adopt) the folder, then record it.
+
+    Raises InvalidArgument, RepositoryExists, RepositoryUnusable.
+    """
+    if not NAME.fullmatch(name):
+        raise InvalidArgument(
+            "name", "must be 1 to 64 letters, digits, dots, dashes or underscores"
+        )
+    if not path.startswith("/") or "\0" in path or len(path) > MAX_PATH_CHARS:
+        raise InvalidArgument("path", "must be an absolute path on the hub")
+    folder = str(Path(path).resolve())
+    now = parts.now()
+    with parts.catalog.read() as session:
+        rules.require_free(session, name=name, path=folder)
+        repository_id = rules.free_repository_id(session, name, now)
+    Repository.create(Path(folder), repository_id=repository_id, name=name)
+    with parts.catalog.write() as session:
+        return rules.add_repository(
+            session,
+            repository_id=repository_id,
+            name=name,
+            path=folder,
+            default=default,
+            now=now,
+        )

@@ -1,0 +1,125 @@
+"""What an agent tells of its jobs, and what the hub makes of it.
+
+An event of one job never ends the session: a job that cannot go on is failed
+and the agent told to clean up. Only a broken protocol does.
+"""
+
+from collections.abc import Iterable
+
+import structlog
+
+from hub.catalog.bases import FrozenDisk
+from hub.catalog.models import WarningFacts
+from hub.catalog.queries import find_job
+from hub.errors import AgentReported, JobEnded, JobNotFound, ProtocolViolation
+from hub.jobs.agent_link import AgentLink
+from hub.jobs.complete import complete_backup
+from hub.jobs.end import agent_gave_up, fail_job, tell_to_cancel
+from hub.jobs.open import open_backup
+from hub.jobs.parts import Parts
+from hub.jobs.states import Consistency
+from sendense.v1 import agent_session_pb2 as pb
+from sendense.v1 import backup_pb2
+from shared.errors import SendenseError
+
+_log = structlog.get_logger(__name__)
+
+CONSISTENCY = {
+    backup_pb2.CONSISTENCY_LEVEL_CRASH: Consistency.CRASH,
+    backup_pb2.CONSISTENCY_LEVEL_FILE_SYSTEM: Consistency.FILE_SYSTEM,
+}
+
+
+def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> None:
+    """Act on one event. Raises ProtocolViolation when the session must end."""
+    kind = request.WhichOneof("event")
+    if kind == "heartbeat":
+        return
+    if kind == "inventory":
+        parts.agents.report(link, request.inventory.virtual_machines)
+    elif kind == "job_opened":
+        _of_job(parts, link, request.job_opened.job_id, request)
+    elif kind == "job_uploaded":
+        _of_job(parts, link, request.job_uploaded.job_id, request)
+    elif kind == "job_failed":
+        _of_job(parts, link, request.job_failed.job_id, request)
+    else:
+        raise ProtocolViolation(f"{kind or 'an empty event'} has no place in a session")
+
+
+def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionRequest) -> None:
+    kind = request.WhichOneof("event")
+    with parts.catalog.read() as session:
+        try:
+            site = find_job(session, job_id).context.site
+        except JobNotFound as error:
+            _log.warning("agent_named_unknown_job", site=link.site, job_id=job_id)
+            tell_to_cancel(parts, link.site, job_id, str(error))
+            return
+    if site != link.site:
+        raise ProtocolViolation(f"the agent of {link.site!r} told of {job_id}, of another site")
+    try:
+        if kind == "job_opened":
+            _opened(parts, link, request.job_opened)
+        elif kind == "job_uploaded":
+            complete_backup(parts, job_id, _warnings(request.job_uploaded.warnings))
+        else:
+            _failed(parts, request.job_failed)
+    except JobEnded as error:
+        # It ended while the agent was at work; a failed agent needs no answer.
+        _log.info("agent_is_behind", job_id=job_id, reported=kind, error=str(error))
+        tell_to_cancel(parts, link.site, job_id, str(error))
+    except SendenseError as error:
+        _log.warning("job_event_failed", job_id=job_id, reported=kind, error=str(error))
+        fail_job(parts, job_id, error)
+    except Exception:  # noqa: BLE001 - a defect costs the job, not the session
+        _log.exception("job_event_failed_unexpectedly", job_id=job_id, reported=kind)
+        fail_job(parts, job_id, SendenseError())
+
+
+def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
+    plan = open_backup(
+        parts,
+        opened.job_id,
+        disks=[
+            FrozenDisk(
+                disk_index=disk.disk_index,
+                vmware_disk_key=disk.vmware_disk_key,
+                disk_uuid=disk.disk_uuid,
+                label=disk.label,
+                capacity_bytes=disk.capacity_bytes,
+                change_id=disk.change_id,
+            )
+            for disk in opened.disks
+        ],
+        snapshot=opened.snapshot,
+        consistency=CONSISTENCY.get(opened.consistency_level),
+        warnings=_warnings(opened.warnings),
+    )
+    disks = [
+        pb.DiskPlan(disk_index=index, backup_type=backup_pb2.BACKUP_TYPE_FULL)
+        if base is None
+        else pb.DiskPlan(
+            disk_index=index,
+            backup_type=backup_pb2.BACKUP_TYPE_INCREMENTAL,
+            base_change_id=base,
+        )
+        for index, base in plan
+    ]
+    # A link that is closed by now fails its jobs itself.
+    link.send(pb.SessionResponse(job_plan=pb.JobPlan(job_id=opened.job_id, disks=disks)))
+
+
+def _failed(parts: Parts, failed: pb.JobFailed) -> None:
+    error = AgentReported(
+        failed.error.reason or "AGENT_ERROR", failed.error.message or "the agent gave no reason"
+    )
+    agent_gave_up(
+        parts, failed.job_id, error, obeyed=failed.cancelled, warnings=_warnings(failed.warnings)
+    )
+
+
+def _warnings(messages: Iterable[backup_pb2.BackupWarning]) -> list[WarningFacts]:
+    return [
+        {"code": one.code, "message": one.message, "disk_label": one.disk_label} for one in messages
+    ]

@@ -1,0 +1,114 @@
+"""The hub's wiring: what a running hub consists of, how it starts and how it ends."""
+
+import fcntl
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from hub.catalog.engine import Catalog
+from hub.config import HubSettings, ListenAddress, loopback_address
+from hub.errors import HubStopping
+from hub.jobs.parts import Parts
+from hub.jobs.recover import recover
+from hub.jobs.sessions import HEARTBEAT_INTERVAL_S
+from hub.server import HubServer
+from shared.errors import ConfigurationError
+
+LOCK_NAME: Final = "hub.lock"
+STOP_GRACE_S: Final = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class Hub:
+    """One running hub. `with Hub(settings) as hub:` serves at `hub.address` until the end."""
+
+    def __init__(
+        self, settings: HubSettings, *, heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S
+    ) -> None:
+        """Nothing runs yet. Raises ConfigurationError."""
+        self._settings = settings
+        self._listen = loopback_address(settings.listen, key="listen")
+        self._heartbeat_interval_s = heartbeat_interval_s
+        self.parts = Parts(Catalog(settings.catalog_url))
+        self._server = HubServer(self.parts, heartbeat_interval_s=heartbeat_interval_s)
+        self.address: ListenAddress = self._listen
+
+    def start(self) -> ListenAddress:
+        """Recover from the last run, then serve. Raises ConfigurationError, CatalogUnavailable."""
+        self.parts.catalog.require_newest()
+        recover(self.parts)
+        if self._settings.metrics_listen:
+            metrics = loopback_address(self._settings.metrics_listen, key="metrics_listen")
+            self.parts.metrics.serve(metrics.host, metrics.port)
+        self.address = self._server.start(self._listen)
+        _log.info("hub_ready", address=str(self.address))
+        return self.address
+
+    def stop(self) -> None:
+        """End sessions (their jobs fail), watches and uploads, then the server; within 10 s."""
+        stopping = HubStopping()
+        self._server.refuse()
+        self.parts.deadlines.close()
+        self.parts.agents.close(stopping)
+        self.parts.uploads.stop(stopping)
+        self.parts.board.close()
+        self._server.stop(STOP_GRACE_S)
+        self.parts.catalog.close()
+        _log.info("hub_stopped")
+
+    def __enter__(self) -> "Hub":
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def serve(settings: HubSettings, ready_file: Path | None = None) -> None:
+    """Run a hub until SIGTERM or SIGINT. Raises ConfigurationError, CatalogUnavailable."""
+    wanted = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        wanted.set()
+
+    with only_hub_of(settings.state_dir):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        with Hub(settings) as hub:
+            if ready_file is not None:
+                _write_ready(ready_file, hub.address)
+            wanted.wait()
+
+
+@contextmanager
+def only_hub_of(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder: a second hub would fail the jobs of the first as left over.
+
+    Raises ConfigurationError.
+    """
+    path = state_dir / LOCK_NAME
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise ConfigurationError(
+            "state_dir", f"{path} cannot be written: {error.strerror}"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError("state_dir", f"another hub runs on {state_dir}") from error
+        yield
+
+
+def _write_ready(path: Path, address: ListenAddress) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({"address": str(address)}) + "\n", encoding="utf-8")
+    partial.replace(path)

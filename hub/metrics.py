@@ -1,0 +1,43 @@
+"""Numbers for Prometheus, in a registry of their own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from shared.errors import ConfigurationError
+
+
+class Metrics:
+    """Counts what the hub does. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.jobs_started = Counter(
+            "sendense_hub_jobs_started", "Backup jobs started", registry=self.registry
+        )
+        self.jobs_ended = Counter(
+            "sendense_hub_jobs_ended", "Backup jobs ended", ["status"], registry=self.registry
+        )
+        self.bytes_received = Counter(
+            "sendense_hub_upload_payload_bytes",
+            "Cluster payload received from agents",
+            registry=self.registry,
+        )
+        self.bytes_restored = Counter(
+            "sendense_hub_restore_payload_bytes",
+            "Cluster payload sent to restores",
+            registry=self.registry,
+        )
+        self.agents_connected = Gauge(
+            "sendense_hub_agents_connected", "Agents with a session", registry=self.registry
+        )
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer scrapes over HTTP from a thread that ends with the process.
+
+        Raises ConfigurationError when the address cannot be listened on.
+        """
+        try:
+            start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise ConfigurationError(
+                "metrics_listen", f"cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
