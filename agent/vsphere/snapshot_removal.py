@@ -1,5 +1,6 @@
 """Snapshots of the agent, removed: at a job's end, after a failure, and when an agent died."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,8 @@ def description_for(site: str, job_id: str) -> str:
 
 
 def _owner(site: str) -> str:
-    return f"Made by the Sendense agent of site {site}: "
+    # Quoted, so that no site's name is the beginning of another's.
+    return f"Made by the Sendense agent of site {json.dumps(site)}: "
 
 
 def remove_after_failure(session: VsphereSession, vm_moref: str, name: str) -> None:
@@ -92,7 +94,6 @@ def _remove(session: VsphereSession, vm_moref: str, moref: str, name: str) -> No
         reraise=True,
     )
     attempts(_remove_once, session, vm_moref, moref, name)
-    _consolidate(session, vm_moref, name)
 
 
 def _passes(error: BaseException) -> bool:
@@ -114,6 +115,7 @@ def _remove_once(session: VsphereSession, vm_moref: str, moref: str, name: str) 
         problem = str(error)
     if moref in [str(node.snapshot._GetMoId()) for node in _snapshot_nodes(session, vm_moref)]:
         raise SnapshotNotRemoved(name, vm_moref, problem)
+    _consolidate(session, vm_moref, name)
 
 
 def _consolidate(session: VsphereSession, vm_moref: str, name: str) -> None:

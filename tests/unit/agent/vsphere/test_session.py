@@ -1,0 +1,115 @@
+"""Login, certificates and sessions against the simulated host."""
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.vsphere.errors import CertificateMismatch, LoginFailed
+from agent.vsphere.settings import VsphereSettings
+from agent.vsphere.site import VsphereSite
+from simulator.disks.disk import DiskSpec
+from simulator.site import SimulatedSite
+
+MIB = 1 << 20
+
+
+def end_all_sessions(settings: VsphereSettings, of: VsphereSite) -> None:
+    """What a restart of the management agents does, by the API: TerminateSession."""
+    key = of._session.content.sessionManager.currentSession.key
+    with VsphereSite.connect(settings) as other:
+        other._session.content.sessionManager.TerminateSession([key])
+
+
+def test_about_tells_the_host(vsphere: VsphereSite, settings: VsphereSettings) -> None:
+    about = vsphere.about()
+    assert about.address == settings.address
+    assert about.api_type == "HostAgent"
+    assert "ESXi 8" in about.full_name
+    assert about.api_version.startswith("8")
+
+
+def test_wrong_password_is_told_without_it(
+    settings: VsphereSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(LoginFailed) as caught:
+        VsphereSite.connect(replace(settings, password="hunter2"))
+    error: BaseException | None = caught.value
+    assert caught.value.code == "VSPHERE_LOGIN_FAILED"
+    while error is not None:
+        assert "hunter2" not in str(error) + repr(error)
+        error = error.__cause__
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__traceback__ is None  # its frames hold the password
+    assert "hunter2" not in caplog.text
+
+
+def test_wrong_certificate_is_refused(settings: VsphereSettings) -> None:
+    with pytest.raises(CertificateMismatch):
+        VsphereSite.connect(replace(settings, certificate_sha256="00" * 32))
+
+
+def test_certificate_of_a_given_authority_is_trusted(
+    simulated: SimulatedSite, settings: VsphereSettings, tmp_path: Path
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    pem = simulated.certificate_pem
+    ca_file.write_bytes(pem if isinstance(pem, bytes) else pem.encode())
+    with VsphereSite.connect(replace(settings, certificate_sha256=None, ca_file=ca_file)) as site:
+        assert site.about().api_type == "HostAgent"
+
+
+def test_expired_session_is_renewed_in_the_middle_of_work(
+    simulated: SimulatedSite, vsphere: VsphereSite, settings: VsphereSettings
+) -> None:
+    vm = simulated.add_vm("pg", disks=[DiskSpec(capacity_bytes=MIB)])
+    end_all_sessions(settings, vsphere)
+    assert [one.name for one in vsphere.virtual_machines() if one.moref == vm.moid] == ["pg"]
+    end_all_sessions(settings, vsphere)
+    snapshot = vsphere.take_snapshot(
+        job_id="a", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False
+    )
+    end_all_sessions(settings, vsphere)
+    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+        assert reader.capacity_bytes == MIB
+    end_all_sessions(settings, vsphere)
+    vsphere.remove_snapshot(snapshot)
+    assert vm.snapshots == []
+
+
+def test_threads_that_find_the_session_expired_log_in_once(
+    simulated: SimulatedSite, vsphere: VsphereSite, settings: VsphereSettings
+) -> None:
+    simulated.add_vm("pg", disks=[DiskSpec(capacity_bytes=MIB)])
+    end_all_sessions(settings, vsphere)
+    together = threading.Barrier(4)
+
+    def ask() -> int:
+        together.wait(10)
+        return len(vsphere.virtual_machines())
+
+    with ThreadPoolExecutor(4) as threads:
+        counts = [job.result() for job in [threads.submit(ask) for _ in range(4)]]
+    assert len(set(counts)) == 1
+    assert vsphere._session._logins == 2
+
+
+def test_password_changed_meanwhile_is_a_failed_login(
+    vsphere: VsphereSite, settings: VsphereSettings
+) -> None:
+    vsphere._session.settings = replace(settings, password="old")
+    end_all_sessions(settings, vsphere)
+    with pytest.raises(LoginFailed):
+        vsphere.virtual_machines()
+
+
+def test_close_may_be_called_twice_and_after_the_session_ended(
+    vsphere: VsphereSite, settings: VsphereSettings
+) -> None:
+    end_all_sessions(settings, vsphere)
+    vsphere.close()
+    vsphere.close()
