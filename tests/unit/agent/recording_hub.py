@@ -1,0 +1,203 @@
+"""A hub made of real gRPC services on a real port that records what agents send, and obeys scripts."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+
+from sendense.clusters import CLUSTER_BYTES, cluster_count
+from sendense.codec import ClusterDecoder, EncodedClusters, from_frame
+from sendense.v1 import agent_session_pb2, upload_pb2
+from sendense.v1.agent_session_pb2_grpc import (
+    AgentSessionServiceServicer,
+    add_AgentSessionServiceServicer_to_server,
+)
+from sendense.v1.upload_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
+
+DEADLINE_S = 20.0
+
+
+@dataclass
+class Upload:
+    """What came of one disk."""
+
+    open: upload_pb2.UploadOpen
+    batches: list[EncodedClusters] = field(default_factory=list)
+    progress: list[int] = field(default_factory=list)
+    finish: upload_pb2.UploadFinish | None = None
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Stored size of each cluster that came."""
+        return {
+            number: size
+            for batch in self.batches
+            for number, size in zip(batch.numbers.tolist(), batch.sizes.tolist(), strict=True)
+        }
+
+    def apply_to(self, disk: bytearray) -> None:
+        """Write what came over the bytes of a disk."""
+        decoder = ClusterDecoder()
+        for batch in self.batches:
+            for number, cluster in decoder.decode(batch):
+                start = number * CLUSTER_BYTES
+                end = min(len(disk), start + CLUSTER_BYTES)
+                disk[start:end] = cluster[: end - start]
+
+
+# Called with the upload and the frames received so far, before a frame is taken.
+UploadScript = Callable[[Upload, grpc.ServicerContext], None]
+
+
+class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
+    """Serves on 127.0.0.1; a context manager. `sessions` gets each session as it registers."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.uploads: dict[tuple[str, int], Upload] = {}
+        self.sessions: queue.Queue[HubSession] = queue.Queue()
+        self.before_frame: UploadScript = lambda upload, context: None
+        self.before_seal: UploadScript = lambda upload, context: None
+        self.before_register: Callable[[grpc.ServicerContext], None] = lambda context: None
+        self.ack_every = 1
+        self.capacity_bytes = 1 << 40
+        self.heartbeat_interval_s = 1
+        self.closing = threading.Event()
+        self._server = grpc.server(
+            ThreadPoolExecutor(16),
+            options=[("grpc.max_receive_message_length", 8 << 20), ("grpc.so_reuseport", 0)],
+        )
+        add_UploadServiceServicer_to_server(self, self._server)
+        add_AgentSessionServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        assert self.port, f"port {port} cannot be bound"
+        self._server.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def next_session(self) -> "HubSession":
+        return self.sessions.get(timeout=DEADLINE_S)
+
+    def close(self) -> None:
+        self.closing.set()
+        assert self._server.stop(grace=0).wait(DEADLINE_S)
+
+    def __enter__(self) -> "RecordingHub":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def UploadDisk(
+        self,
+        request_iterator: Iterator[upload_pb2.UploadDiskRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[upload_pb2.UploadDiskResponse]:
+        upload: Upload | None = None
+        after = -1
+        for request in request_iterator:
+            match request.WhichOneof("part"):
+                case "open":
+                    upload = Upload(request.open)
+                    self.uploads[request.open.job_id, request.open.disk_index] = upload
+                    yield upload_pb2.UploadDiskResponse(opened=upload_pb2.UploadOpened())
+                case "progress":
+                    assert upload is not None
+                    upload.progress.append(request.progress.bytes_read)
+                case "frame":
+                    assert upload is not None
+                    self.before_frame(upload, context)
+                    batch = from_frame(
+                        request.frame,
+                        cluster_limit=cluster_count(self.capacity_bytes),
+                        after_cluster=after,
+                    )
+                    after = batch.last_cluster
+                    upload.batches.append(batch)
+                    if self.ack_every and len(upload.batches) % self.ack_every == 0:
+                        yield upload_pb2.UploadDiskResponse(
+                            ack=upload_pb2.UploadAck(
+                                durable_frames=len(upload.batches), durable_through_cluster=after
+                            )
+                        )
+                case "finish":
+                    assert upload is not None
+                    upload.finish = request.finish
+                    self.before_seal(upload, context)
+                    stored = sum(batch.payload_bytes for batch in upload.batches)
+                    yield upload_pb2.UploadDiskResponse(
+                        sealed=upload_pb2.UploadSealed(root_digest=b"r" * 32, bytes_stored=stored)
+                    )
+                    return
+
+    def Session(
+        self,
+        request_iterator: Iterator[agent_session_pb2.SessionRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[agent_session_pb2.SessionResponse]:
+        self.before_register(context)
+        session = HubSession(next(request_iterator).register)
+        threading.Thread(target=session.record, args=(request_iterator,), daemon=True).start()
+        yield agent_session_pb2.SessionResponse(
+            registered=agent_session_pb2.SessionRegistered(
+                agent_id="agent-1", heartbeat_interval_s=self.heartbeat_interval_s
+            )
+        )
+        self.sessions.put(session)
+        while not self.closing.is_set():
+            try:
+                command = session.commands.get(timeout=0.05)
+            except queue.Empty:
+                if session.agent_left.is_set():
+                    return
+                continue
+            if command is None:
+                return
+            yield command
+
+
+class HubSession:
+    """One agent's session as the hub sees it: events by kind, commands to give."""
+
+    def __init__(self, register: agent_session_pb2.AgentRegister) -> None:
+        self.register = register
+        self.commands: queue.Queue[agent_session_pb2.SessionResponse | None] = queue.Queue()
+        self.agent_left = threading.Event()
+        self._events: dict[str, queue.Queue[agent_session_pb2.SessionRequest]] = {
+            name: queue.Queue()
+            for name in (
+                "heartbeat",
+                "inventory",
+                "job_opened",
+                "job_uploaded",
+                "job_failed",
+            )
+        }
+
+    def record(self, requests: Iterator[agent_session_pb2.SessionRequest]) -> None:
+        try:
+            for request in requests:
+                self._events[request.WhichOneof("event")].put(request)
+        except Exception:  # noqa: BLE001 - the stream broke; tests look at agent_left
+            pass
+        finally:
+            self.agent_left.set()
+
+    def command(self, **command: object) -> None:
+        """Give one command, such as start_job=StartJob(...)."""
+        self.commands.put(agent_session_pb2.SessionResponse(**command))
+
+    def end(self) -> None:
+        """End the session from the hub's side, in order."""
+        self.commands.put(None)
+
+    def event(self, kind: str) -> object:
+        """The next event of that kind."""
+        return getattr(self._events[kind].get(timeout=DEADLINE_S), kind)
+
+    def has(self, kind: str) -> bool:
+        return not self._events[kind].empty()

@@ -1,0 +1,354 @@
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from agent.ack_window import AckWindow
+from agent.areas import EXTENT_BYTES, Area, to_clusters, whole_disk
+from agent.cancellation import Cancellation
+from agent.errors import (
+    HubMisbehaved,
+    HubRefused,
+    HubUnreachable,
+    JobCancelled,
+    ReadMismatch,
+    ReadStalled,
+    UploadStalled,
+)
+from agent.pipeline import EncoderPool
+from agent.transports.disk_reader import Extent
+from agent.transports.errors import NfcReadFailed
+from agent.upload import Patience, UploadResult, upload_disk
+from sendense.channel import open_channel
+from sendense.clusters import CLUSTER_BYTES, REGION_BYTES
+from shared.errors import SendenseError
+from shared.grpc_errors import abort_with
+from tests.unit.agent.drawn_disks import MemoryReader, drawn
+from tests.unit.agent.recording_hub import DEADLINE_S, RecordingHub, Upload
+
+EXTENT_CLUSTERS = EXTENT_BYTES // CLUSTER_BYTES
+PATIENT = Patience(answer_s=60, seal_s=60, read_s=60)
+
+
+@pytest.fixture(autouse=True)
+def no_threads_are_left() -> Iterator[None]:
+    yield
+    end = time.monotonic() + DEADLINE_S
+    while left := [t for t in threading.enumerate() if t.name.startswith(("read-", "answers-"))]:
+        assert time.monotonic() < end, f"threads left: {left}"
+        left[0].join(0.1)
+
+
+@pytest.fixture
+def hub() -> Iterator[RecordingHub]:
+    with RecordingHub() as hub:
+        yield hub
+
+
+def uploaded(
+    hub: RecordingHub,
+    reader: MemoryReader,
+    areas: list[Area] | None = None,
+    *,
+    keep_zeros: bool = False,
+    full_reason: str = "",
+    cancellation: Cancellation | None = None,
+    patience: Patience = PATIENT,
+) -> tuple[UploadResult, Upload]:
+    if areas is None:
+        areas = whole_disk(reader.capacity_bytes)
+    with EncoderPool(2) as encoders, open_channel(hub.address, dedicated=True) as channel:
+        result = upload_disk(
+            channel,
+            reader,
+            to_clusters(areas, reader.capacity_bytes),
+            job_id="job-1",
+            disk_index=1,
+            keep_zeros=keep_zeros,
+            encoders=encoders,
+            full_reason=full_reason,
+            cancellation=cancellation,
+            patience=patience,
+        )
+    return result, hub.uploads["job-1", 1]
+
+
+@pytest.mark.parametrize("cut_bytes", [0, 512, CLUSTER_BYTES - 512])
+def test_full_upload_carries_the_disk_and_leaves_zeros_out(
+    hub: RecordingHub, cut_bytes: int
+) -> None:
+    text = "aB..c" + "." * 70 + "D" * 40 + "e"
+    content = drawn(text, cut_bytes=cut_bytes)
+    result, upload = uploaded(hub, MemoryReader(content))
+    disk = bytearray(len(content))
+    upload.apply_to(disk)
+    assert bytes(disk) == content
+    assert sorted(upload.sizes) == [n for n, letter in enumerate(text) if letter != "."]
+    assert upload.finish is not None
+    assert upload.finish.frame_count == len(upload.batches) == result.frame_count
+    assert upload.finish.cluster_count == len(upload.sizes) == result.cluster_count
+    assert upload.finish.payload_bytes == result.payload_bytes == result.bytes_stored
+    assert upload.finish.bytes_read == result.bytes_read == len(content)
+    assert upload.open.bytes_planned == len(content)
+    assert not upload.open.full_instead
+    assert result.root_digest == b"r" * 32
+
+
+def test_incremental_upload_keeps_clusters_that_became_zero(hub: RecordingHub) -> None:
+    before = drawn("abcdefgh" * 40)
+    now = bytearray(before)
+    now[3 * CLUSTER_BYTES : 5 * CLUSTER_BYTES] = bytes(2 * CLUSTER_BYTES)
+    now[EXTENT_BYTES : 2 * EXTENT_BYTES] = bytes(EXTENT_BYTES)
+    now[-700:] = b"x" * 700
+    changed = [
+        Area(3 * CLUSTER_BYTES + 512, 2 * CLUSTER_BYTES - 1024),
+        Area(EXTENT_BYTES, EXTENT_BYTES),
+        Area(len(now) - 700, 700),
+    ]
+    _, upload = uploaded(hub, MemoryReader(bytes(now)), changed, keep_zeros=True)
+    assert {number for number, size in upload.sizes.items() if size == 0} == {
+        3, 4, *range(EXTENT_CLUSTERS, 2 * EXTENT_CLUSTERS),
+    }  # fmt: skip
+    disk = bytearray(before)
+    upload.apply_to(disk)
+    assert disk == now
+
+
+def test_upload_of_nothing_is_opened_and_sealed(hub: RecordingHub) -> None:
+    result, upload = uploaded(hub, MemoryReader(drawn("ab")), [], keep_zeros=True)
+    assert upload.batches == []
+    assert upload.finish is not None
+    assert result.bytes_read == result.frame_count == 0
+
+
+def test_upload_tells_why_a_full_replaces_an_increment(hub: RecordingHub) -> None:
+    _, upload = uploaded(hub, MemoryReader(drawn("ab")), full_reason="tracking was reset")
+    assert upload.open.full_instead
+    assert upload.open.full_reason == "tracking was reset"
+
+
+def test_frames_stay_within_a_region(hub: RecordingHub) -> None:
+    # A disk of a bit more than one region whose zeros cost no memory here.
+    class Sparse(MemoryReader):
+        capacity_bytes = REGION_BYTES + 4 * CLUSTER_BYTES
+
+        def read(self, areas):  # type: ignore[no-untyped-def]
+            for area in areas:
+                yield Extent(area.start, drawn("a" * (area.length // CLUSTER_BYTES)))
+
+    around = Area(REGION_BYTES - 4 * CLUSTER_BYTES, 8 * CLUSTER_BYTES)
+    _, upload = uploaded(hub, Sparse(b""), [around])
+    assert [batch.region for batch in upload.batches] == [0, 1]
+
+
+def test_upload_stops_sending_when_64_mib_are_not_acknowledged(
+    hub: RecordingHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0
+    sent = AckWindow.sent
+
+    def watch(window: AckWindow, payload_bytes: int) -> None:
+        nonlocal most
+        sent(window, payload_bytes)
+        most = max(most, window._bytes)
+
+    monkeypatch.setattr(AckWindow, "sent", watch)
+    hub.ack_every = 0
+
+    def acknowledge_late(upload: Upload, context: grpc.ServicerContext) -> None:
+        if len(upload.batches) == 31:
+            hub.ack_every = 1
+
+    hub.before_frame = acknowledge_late
+    _, upload = uploaded(hub, MemoryReader(drawn("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 60)))
+    assert len(upload.batches) > 40
+    assert most == 64 << 20
+
+
+def test_progress_is_reported_while_only_zeros_are_read(hub: RecordingHub) -> None:
+    def reported() -> list[int]:
+        upload = hub.uploads.get(("job-1", 1))
+        return upload.progress if upload else []
+
+    class Slow(MemoryReader):
+        def read(self, areas):  # type: ignore[no-untyped-def]
+            for number, extent in enumerate(super().read(areas)):
+                # The reader goes on once the hub has heard of what was read before.
+                while number == 4 and not reported():
+                    time.sleep(0.01)
+                yield extent
+
+    _, upload = uploaded(hub, Slow(bytes(8 * EXTENT_BYTES)))
+    assert upload.progress[0] == 4 * EXTENT_BYTES
+    assert upload.batches == []
+
+
+@pytest.mark.parametrize("at_frame", [0, 1, 5], ids="frame-{}".format)
+def test_refusal_of_the_hub_ends_the_upload_with_its_reason(
+    hub: RecordingHub, at_frame: int
+) -> None:
+    class RepositoryFull(SendenseError):
+        code = "REPOSITORY_FULL"
+        status = grpc.StatusCode.RESOURCE_EXHAUSTED
+        text = "no space left"
+
+    def refuse(upload: Upload, context: grpc.ServicerContext) -> None:
+        if len(upload.batches) == at_frame:
+            abort_with(context, RepositoryFull())
+
+    hub.before_frame = refuse
+    reader = MemoryReader(drawn("ABCDEFGH" * 100))
+    with pytest.raises(HubRefused, match="no space left") as caught:
+        uploaded(hub, reader)
+    assert caught.value.reason == "REPOSITORY_FULL"
+
+
+def test_status_without_error_info_is_the_reason_itself(hub: RecordingHub) -> None:
+    hub.before_seal = lambda upload, context: context.abort(
+        grpc.StatusCode.DATA_LOSS, "one frame is missing"
+    )
+    with pytest.raises(HubRefused, match="one frame is missing") as caught:
+        uploaded(hub, MemoryReader(drawn("ab")))
+    assert caught.value.reason == "DATA_LOSS"
+
+
+def test_error_of_the_reader_ends_the_upload_without_a_finish(hub: RecordingHub) -> None:
+    error = NfcReadFailed("disk.vmdk", 5 * EXTENT_BYTES, EXTENT_BYTES, "medium error")
+    reader = MemoryReader(drawn("ABCDEFGH" * 40), fail_at={5: error})
+    with pytest.raises(NfcReadFailed):
+        uploaded(hub, reader)
+    assert reader.faults_fired == 1
+    assert all(upload.finish is None for upload in hub.uploads.values())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        Extent(EXTENT_BYTES, bytes(EXTENT_BYTES - 512)),
+        Extent(0, bytes(EXTENT_BYTES)),
+    ],
+    ids=["nothing", "a shorter extent", "another extent"],
+)
+def test_reader_that_answers_something_else_fails_the_upload(
+    hub: RecordingHub, given: Extent | None
+) -> None:
+    reader = MemoryReader(drawn("abcd" * 40), change={1: given})
+    with pytest.raises(ReadMismatch):
+        uploaded(hub, reader)
+    assert reader.faults_fired == 1
+    assert all(upload.finish is None for upload in hub.uploads.values())
+
+
+def test_hub_that_acknowledges_nothing_is_called_stalled(hub: RecordingHub) -> None:
+    hub.ack_every = 0
+    released = threading.Event()
+    hub.before_seal = lambda upload, context: released.wait(DEADLINE_S)
+    try:
+        with pytest.raises(UploadStalled):
+            uploaded(
+                hub, MemoryReader(drawn("A" * 100)), patience=Patience(answer_s=0.1, seal_s=0.1)
+            )
+    finally:
+        released.set()
+
+
+def test_blocked_reader_is_closed_when_it_gives_nothing(hub: RecordingHub) -> None:
+    reader = MemoryReader(drawn("a" * 100), block_at=1)
+    with pytest.raises(ReadStalled):
+        uploaded(hub, reader, patience=Patience(read_s=0.1))
+    assert reader.faults_fired == 1
+    assert reader.closed
+
+
+def test_cancellation_ends_an_upload_whose_reader_is_blocked(hub: RecordingHub) -> None:
+    reader = MemoryReader(drawn("a" * 100), block_at=1)
+    cancellation = Cancellation()
+
+    def cancel() -> None:
+        assert reader.blocked.wait(DEADLINE_S)
+        cancellation.cancel(JobCancelled("enough"))
+
+    threading.Thread(target=cancel).start()
+    with pytest.raises(JobCancelled, match="enough"):
+        uploaded(hub, reader, cancellation=cancellation)
+    assert reader.closed
+
+
+def test_cancellation_ends_an_upload_that_waits_for_the_window(hub: RecordingHub) -> None:
+    hub.ack_every = 0
+    cancellation = Cancellation()
+    arrived = threading.Event()
+
+    def cancel() -> None:
+        assert arrived.wait(DEADLINE_S)
+        cancellation.cancel(JobCancelled("enough"))
+
+    def see(upload: Upload, context: grpc.ServicerContext) -> None:
+        if len(upload.batches) == 31:
+            arrived.set()
+
+    hub.before_frame = see
+    threading.Thread(target=cancel).start()
+    with pytest.raises(JobCancelled):
+        uploaded(
+            hub,
+            MemoryReader(drawn("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 60)),
+            cancellation=cancellation,
+        )
+
+
+def test_upload_cancelled_before_it_begins_sends_no_frame(hub: RecordingHub) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel(JobCancelled("too late"))
+    with pytest.raises(JobCancelled):
+        uploaded(hub, MemoryReader(drawn("a")), cancellation=cancellation)
+    assert all(upload.batches == [] for upload in hub.uploads.values())
+
+
+def test_hub_that_goes_away_ends_the_upload(hub: RecordingHub) -> None:
+    gone = threading.Event()
+
+    def vanish(upload: Upload, context: grpc.ServicerContext) -> None:
+        if len(upload.batches) == 2 and not gone.is_set():
+            gone.set()
+            threading.Thread(target=hub.close).start()
+
+    hub.before_frame = vanish
+    reader = MemoryReader(drawn("ABCDEFGH" * 200), block_at=40)
+    with pytest.raises(HubUnreachable):
+        uploaded(hub, reader)
+    assert gone.is_set()
+
+
+def test_upload_without_a_hub_says_unreachable() -> None:
+    with RecordingHub() as hub:
+        pass
+    with pytest.raises(HubUnreachable):
+        uploaded(hub, MemoryReader(drawn("a" * 100)))
+
+
+def test_stream_that_ends_without_a_seal_is_no_success(
+    hub: RecordingHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_early(upload: Upload, context: grpc.ServicerContext) -> None:
+        raise StopUpload
+
+    class StopUpload(Exception):
+        pass
+
+    upload_disk_rpc = RecordingHub.UploadDisk
+
+    def swallow(self, request_iterator, context):  # type: ignore[no-untyped-def]
+        try:
+            yield from upload_disk_rpc(self, request_iterator, context)
+        except StopUpload:
+            return
+
+    monkeypatch.setattr(RecordingHub, "UploadDisk", swallow)
+    with RecordingHub() as ending:
+        ending.before_seal = end_early
+        with pytest.raises(HubMisbehaved, match="without sealing"):
+            uploaded(ending, MemoryReader(drawn("ab")))
