@@ -131,12 +131,18 @@ class LayerWriter:
             )
         try:
             with self._lock:
+                if self._failure is not None:
+                    raise self._failure
                 queued, self._queued = self._queued, []
                 point = DurablePoint(self._frames, self.last_cluster)
             if queued:
                 os.fdatasync(self._files.layer_fd)
                 self._write_journal(b"".join(queued))
             return point
+        except OSError as error:
+            # Remembered before the next one has its turn: that one would find
+            # the queue empty and call durable what was lost here.
+            raise self._failed(translated(error, self._layer)) from error
         finally:
             self._sync_turn.release()
 
