@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from sendense.errors import InvalidArgument
 
@@ -41,6 +42,9 @@ def open_channel(address: str, *, dedicated: bool = False) -> grpc.Channel:
 
 def _options(dedicated: bool) -> list[tuple[str, int | str]]:
     return [
+        # The thread that reads a stream of a dedicated channel receives its messages itself;
+        # handing each over from another thread costs a tenth of a restore's time.
+        (ChannelOptions.SingleThreadedUnaryStream, int(dedicated)),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # A peer that died without a word is noticed while a call is open.

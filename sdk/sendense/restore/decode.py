@@ -4,10 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sendense.codec import ClusterDamaged, ClusterDecoder, EncodedClusters
 from sendense.errors import DataLoss
+
+BATCHES_PER_THREAD: Final = 4
 
 Clusters = Iterator[tuple[int, bytes]]
 
@@ -16,13 +18,13 @@ class DecodePool:
     """Decodes batches in parallel and hands the clusters of each, in order, to `consume`.
 
     `consume` runs in the pool's threads, several at a time, and must read its
-    iterator to the end. At most two batches per thread are in flight. One
+    iterator to the end. At most four batches (of about 1 MiB) per thread are in flight. One
     thread submits; the first error comes out of `submit` or `finish`.
     """
 
     def __init__(self, threads: int, consume: Callable[[Clusters], None]) -> None:
         self._consume = consume
-        self._limit = threads * 2
+        self._limit = threads * BATCHES_PER_THREAD
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="restore-decode")
         self._in_flight: list[Future[None]] = []
         self._local = threading.local()

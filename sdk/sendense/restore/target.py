@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from sendense.errors import TargetExists, TargetUnusable, TargetWriteFailed
+from sendense.restore.early_sync import EarlySync
 
 
 class Target:
@@ -26,6 +27,7 @@ class Target:
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._overwrite = overwrite
         self._fd: int | None = None
+        self._early: EarlySync | None = None
 
     @property
     def fd(self) -> int:
@@ -75,6 +77,7 @@ class Target:
             os.close(fd)
             raise
         self._fd = fd
+        self._early = EarlySync(fd)
         return self
 
     def __exit__(
@@ -88,7 +91,7 @@ class Target:
             return
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
-        os.close(fd)
+        self._close(fd)
 
     def resize(self, length_bytes: int) -> None:
         """Give the file its size; what is not written reads as zeros. Raises TargetWriteFailed."""
@@ -100,14 +103,18 @@ class Target:
         with self.write_errors():
             wanted = sum(map(len, parts))
             written = os.pwritev(self.fd, parts, offset)
-            if written == wanted:
-                return
-            rest = memoryview(b"".join(parts))[written:]
+            rest = memoryview(b"".join(parts))[written:] if written < wanted else None
             while rest:
                 written = os.pwrite(self.fd, rest, offset + wanted - len(rest))
                 if written == 0:
                     raise OSError(errno.EIO, "nothing was written")
                 rest = rest[written:]
+            self._early_sync.written(wanted)
+
+    def written(self, length_bytes: int) -> None:
+        """Somebody else wrote so many bytes to `fd`. Raises TargetWriteFailed."""
+        with self.write_errors():
+            self._early_sync.written(length_bytes)
 
     def commit(self) -> None:
         """Sync the data, give the file its name, sync the folder.
@@ -115,7 +122,7 @@ class Target:
         Raises TargetWriteFailed, TargetExists (someone made the file meanwhile).
         """
         with self.write_errors():
-            os.fsync(self.fd)
+            self._early_sync.finish()
             self._rename()
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -123,7 +130,7 @@ class Target:
             finally:
                 os.close(folder)
         fd, self._fd = self.fd, None
-        os.close(fd)
+        self._close(fd)
 
     @contextmanager
     def write_errors(self) -> Iterator[None]:
@@ -135,6 +142,15 @@ class Target:
                 f"{self.path} could not be written: {error.strerror or error}",
                 metadata={"errno": errno.errorcode.get(error.errno or 0, "")},
             ) from error
+
+    @property
+    def _early_sync(self) -> EarlySync:
+        assert self._early is not None, "the target is not open"
+        return self._early
+
+    def _close(self, fd: int) -> None:
+        self._early_sync.close()
+        os.close(fd)
 
     def _claim(self, fd: int) -> None:
         """Make the partial file ours and empty; another restore's is left alone."""
