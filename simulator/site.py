@@ -1,5 +1,6 @@
 """A simulated site: one ESXi host with its VMs, its API and its NFC service."""
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -29,6 +30,7 @@ __all__ = ["DiskSpec", "SimulatedSite"]
 
 _DATASTORE_FOLDER = "datastore1"
 _PASSWORD_FILE = "password"
+_LOCK_FILE = "lock"
 _TASKS_END_S = 10.0
 
 
@@ -83,7 +85,16 @@ class SimulatedSite:
         self._listen = listen
 
     def _prepare(self, password: str | None) -> None:
+        """Take the state folder over; the disks of an earlier run go. Raises OSError."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
+        self._lock_file = (self.state_dir / _LOCK_FILE).open("w", encoding="ascii")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock_file.close()
+            raise BlockingIOError(
+                error.errno, f"another simulator uses the state folder {self.state_dir}"
+            ) from error
         for folder in (self.state_dir / _DATASTORE_FOLDER, self.recorded):
             shutil.rmtree(folder, ignore_errors=True)
         file = self.state_dir / _PASSWORD_FILE
@@ -199,6 +210,7 @@ class SimulatedSite:
         self.tasks.wait_all(_TASKS_END_S)
         for vm in self.vms:
             vm.close()
+        self._lock_file.close()
 
     def __enter__(self) -> Self:
         self.start()
