@@ -63,11 +63,14 @@ class VsphereSession:
         self._login_lock = threading.Lock()
         self._logins = 0
         self._ended = threading.Event()
-        instance = vim.ServiceInstance("ServiceInstance", self._stub)
-        with self._translated("answer"):
-            self.content: Any = instance.RetrieveContent()
-        self._instance = instance
-        self._log_in(logins_seen=0)
+        self._instance = vim.ServiceInstance("ServiceInstance", self._stub)
+        try:
+            with self._translated("answer"):
+                self.content: Any = self._instance.RetrieveContent()
+            self._log_in(logins_seen=0)
+        except VsphereError:
+            self._stub.DropConnections()
+            raise
         self._keeper = threading.Thread(
             target=self._keep_alive, name=f"vsphere-keep-alive-{settings.site}", daemon=True
         )
@@ -114,6 +117,8 @@ class VsphereSession:
         try:
             if self._logins != logins_seen:
                 return
+            if self._ended.is_set():
+                raise VsphereUnreachable(settings.address, "this session was closed")
             self._stub.SetSessionId(None)
             try:
                 with self._translated("log in"):

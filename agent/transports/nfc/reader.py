@@ -61,8 +61,8 @@ class NfcDiskReader:
     ) -> Self:
         """Connect to the ticket's host and open `path` ("[datastore] folder/file.vmdk").
 
-        `compression` None: SkipZ, so that holes cost nothing on the way, where
-        the data is encrypted; none where copying is cheaper than looking.
+        `compression` None: SkipZ where the data is encrypted, as holes then cost
+        nothing; none in plain text, where dense data comes faster without.
 
         Raises TransportErrors; nothing is left open then.
         """
@@ -84,7 +84,12 @@ class NfcDiskReader:
 
     def allocated_areas(self) -> list[Area]:
         with self._using("asking for allocated areas"):
-            return allocated_areas(self._session, self._opened, self._path)
+            try:
+                return allocated_areas(self._session, self._opened, self._path)
+            except AllocationUnknown:
+                # The whole disk is going to be read, mostly holes if it is thin.
+                self._compression = Compression.SKIPZ
+                raise
 
     def read(self, areas: Iterable[Area]) -> Iterator[Extent]:
         ahead = ReadAhead(

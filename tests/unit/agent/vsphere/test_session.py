@@ -4,11 +4,22 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.client import BadStatusLine
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 import pytest
 
-from agent.vsphere.errors import CertificateMismatch, LoginFailed
+from agent.vsphere import session
+from agent.vsphere.api import vim
+from agent.vsphere.errors import (
+    CertificateMismatch,
+    LoginFailed,
+    PermissionMissing,
+    VsphereError,
+    VsphereFault,
+    VsphereUnreachable,
+)
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from simulator.disks.disk import DiskSpec
@@ -17,7 +28,7 @@ from simulator.site import SimulatedSite
 MIB = 1 << 20
 
 
-def end_all_sessions(settings: VsphereSettings, of: VsphereSite) -> None:
+def end_session(settings: VsphereSettings, of: VsphereSite) -> None:
     """What a restart of the management agents does, by the API: TerminateSession."""
     key = of._session.content.sessionManager.currentSession.key
     with VsphereSite.connect(settings) as other:
@@ -67,16 +78,16 @@ def test_expired_session_is_renewed_in_the_middle_of_work(
     simulated: SimulatedSite, vsphere: VsphereSite, settings: VsphereSettings
 ) -> None:
     vm = simulated.add_vm("pg", disks=[DiskSpec(capacity_bytes=MIB)])
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     assert [one.name for one in vsphere.virtual_machines() if one.moref == vm.moid] == ["pg"]
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     snapshot = vsphere.take_snapshot(
         job_id="a", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False
     )
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
         assert reader.capacity_bytes == MIB
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     vsphere.remove_snapshot(snapshot)
     assert vm.snapshots == []
 
@@ -85,7 +96,7 @@ def test_threads_that_find_the_session_expired_log_in_once(
     simulated: SimulatedSite, vsphere: VsphereSite, settings: VsphereSettings
 ) -> None:
     simulated.add_vm("pg", disks=[DiskSpec(capacity_bytes=MIB)])
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     together = threading.Barrier(4)
 
     def ask() -> int:
@@ -102,7 +113,7 @@ def test_password_changed_meanwhile_is_a_failed_login(
     vsphere: VsphereSite, settings: VsphereSettings
 ) -> None:
     vsphere._session.settings = replace(settings, password="old")
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     with pytest.raises(LoginFailed):
         vsphere.virtual_machines()
 
@@ -110,6 +121,72 @@ def test_password_changed_meanwhile_is_a_failed_login(
 def test_close_may_be_called_twice_and_after_the_session_ended(
     vsphere: VsphereSite, settings: VsphereSettings
 ) -> None:
-    end_all_sessions(settings, vsphere)
+    end_session(settings, vsphere)
     vsphere.close()
     vsphere.close()
+
+
+def test_keep_alive_renews_the_session_while_nobody_calls(
+    settings: VsphereSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "KEEP_ALIVE_S", 0.02)
+    with VsphereSite.connect(settings) as vsphere:
+        end_session(settings, vsphere)
+        never = threading.Event()
+        tries = 0
+        while vsphere._session._logins < 2 and tries < 500:
+            never.wait(0.02)
+            tries += 1
+        assert vsphere._session._logins == 2
+
+
+def test_host_that_went_away_is_unreachable(simulated: SimulatedSite, vsphere: VsphereSite) -> None:
+    simulated.__exit__(None, None, None)
+    with pytest.raises(VsphereUnreachable, match=simulated.address):
+        vsphere.virtual_machines()
+
+
+def test_closed_session_does_not_come_back(vsphere: VsphereSite) -> None:
+    vsphere.close()
+    with pytest.raises(VsphereUnreachable, match="closed"):
+        vsphere.virtual_machines()
+
+
+FAULTS = [
+    (vim.fault.NoPermission(privilegeId="VirtualMachine.State.CreateSnapshot"), PermissionMissing),
+    (vim.fault.FileFault(file="[ds] a.vmdk", msg="Unable to access file"), VsphereFault),
+    (ConnectionResetError("reset by peer"), VsphereUnreachable),
+    (TimeoutError("timed out"), VsphereUnreachable),
+    (BadStatusLine("nonsense"), VsphereUnreachable),
+    (ExpatError("not well-formed"), VsphereUnreachable),
+]
+
+
+@pytest.mark.parametrize(("foreign", "ours"), FAULTS, ids=lambda one: getattr(one, "__name__", ""))
+def test_foreign_errors_become_ours_and_keep_their_cause(
+    vsphere: VsphereSite, foreign: Exception, ours: type[VsphereError]
+) -> None:
+    def fail() -> None:
+        raise foreign
+
+    with pytest.raises(ours) as caught:
+        vsphere._session.run("do that", fail)
+    assert caught.value.__cause__ is foreign
+    assert "{" not in str(caught.value)
+    if isinstance(caught.value, PermissionMissing):
+        assert "VirtualMachine.State.CreateSnapshot" in str(caught.value)
+
+
+def test_only_what_changes_nothing_is_tried_again(vsphere: VsphereSite) -> None:
+    calls: list[str] = []
+
+    def lose(name: str) -> str:
+        calls.append(name)
+        if calls.count(name) == 1:
+            raise ConnectionResetError
+        return name
+
+    assert vsphere._session.run("read", lambda: lose("read"), repeatable=True) == "read"
+    with pytest.raises(VsphereUnreachable):
+        vsphere._session.run("write", lambda: lose("write"))
+    assert calls == ["read", "read", "write"]
