@@ -135,7 +135,7 @@ class Client:
 
         Raises NotFound (JOB_NOT_FOUND), HubUnavailable.
         """
-        return watch_backup(self._channel, self._backups, self.address, job_id)
+        return watch_backup(self._backups, self.address, job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> backup_pb2.Backup:
         """Wait until the job ended and return it, whether it completed, failed or was cancelled.
@@ -144,7 +144,7 @@ class Client:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         last: backup_pb2.Backup | None = None
-        for job in watch_backup(self._channel, self._backups, self.address, job_id, deadline):
+        for job in watch_backup(self._backups, self.address, job_id, deadline):
             last = job
         assert last is not None  # a watch yields at least the last state
         return last

@@ -4,8 +4,6 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-import grpc
-
 from sendense.errors import HubUnavailable, WaitTimeout, typed_errors
 from sendense.models import BackupStatus
 from sendense.v1 import backup_pb2, backup_pb2_grpc
@@ -19,7 +17,6 @@ BROKEN_STREAMS_LIMIT: Final = 10
 
 
 def watch_backup(
-    channel: grpc.Channel,
     stub: backup_pb2_grpc.BackupServiceStub,
     address: str,
     job_id: str,
@@ -35,12 +32,15 @@ def watch_backup(
     broken_streams = 0
     while True:
         delivered = 0
-        limit_s = STREAM_LIMIT_S
+        limit_s = AWAY_LIMIT_S if broken_streams else STREAM_LIMIT_S
         if deadline is not None:
-            limit_s = min(limit_s, deadline - time.monotonic())
+            limit_s = min(limit_s, max(deadline - time.monotonic(), 0.001))
         try:
             with typed_errors(address):
-                stream = stub.WatchBackup(request, timeout=max(limit_s, 0.001))
+                # Opened again, it waits for the hub to come back instead of failing at once.
+                stream = stub.WatchBackup(
+                    request, timeout=limit_s, wait_for_ready=broken_streams > 0
+                )
                 try:
                     for response in stream:
                         delivered += 1
@@ -51,31 +51,11 @@ def watch_backup(
                     stream.cancel()
             # A hub that shuts down in good order ends its streams; ask again.
             raise HubUnavailable(f"hub {address} ended the watch of job {job_id} before the job")
-        except HubUnavailable:
-            _check_deadline(job_id, deadline)
-            broken_streams = broken_streams + 1 if delivered <= 1 else 0
+        except HubUnavailable as broken:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"job {job_id} has not ended yet", metadata={"job_id": job_id}
+                ) from broken
+            broken_streams = broken_streams + 1 if delivered <= 1 else 1
             if not delivered or broken_streams >= BROKEN_STREAMS_LIMIT:
                 raise
-            if not _hub_is_back(channel, deadline):
-                _check_deadline(job_id, deadline)
-                raise
-
-
-def _check_deadline(job_id: str, deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() >= deadline:
-        raise WaitTimeout(f"job {job_id} has not ended yet", metadata={"job_id": job_id})
-
-
-def _hub_is_back(channel: grpc.Channel, deadline: float | None) -> bool:
-    """Wait until the channel is connected again, within the limits."""
-    limit_s = AWAY_LIMIT_S
-    if deadline is not None:
-        limit_s = min(limit_s, max(deadline - time.monotonic(), 0.0))
-    ready = grpc.channel_ready_future(channel)
-    try:
-        ready.result(timeout=limit_s)
-    except grpc.FutureTimeoutError:
-        return False
-    finally:
-        ready.cancel()
-    return True
