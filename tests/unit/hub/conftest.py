@@ -1,0 +1,58 @@
+"""A hub in this process, its stubs, and agents that the tests script."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from hub.catalog.engine import Catalog
+from hub.config import HubSettings
+from hub.jobs.parts import Parts
+from hub.jobs.repositories import create_repository
+from hub.main import Hub
+from tests.unit.hub.fake_agent import FakeAgent, FakeVm
+from tests.unit.hub.running_hub import RunningHub
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> HubSettings:
+    """A hub's settings with a migrated catalog and the repository "default"."""
+    settings = HubSettings(
+        listen="127.0.0.1:0",
+        catalog_url=f"sqlite:///{tmp_path / 'catalog.db'}",
+        state_dir=tmp_path,
+    )
+    catalog = Catalog(settings.catalog_url)
+    catalog.upgrade()
+    create_repository(
+        Parts(catalog), name="default", path=str(tmp_path / "repository"), default=True
+    )
+    catalog.close()
+    return settings
+
+
+@pytest.fixture
+def hub(settings: HubSettings) -> Iterator[RunningHub]:
+    with Hub(settings) as running, grpc.insecure_channel(str(running.address)) as channel:
+        yield RunningHub(running, channel)
+
+
+@pytest.fixture
+def agents(hub: RunningHub) -> Iterator[Callable[..., FakeAgent]]:
+    """`agents("site", FakeVm(...), ...)` is a connected agent; one VM "pgtest1" if none is named."""
+    made: list[FakeAgent] = []
+
+    def connect(site: str = "lab", *vms: FakeVm) -> FakeAgent:
+        agent = FakeAgent(hub.address, site, vms or [FakeVm()])
+        made.append(agent)
+        return agent.connect()
+
+    yield connect
+    for agent in made:
+        agent.close()
+
+
+@pytest.fixture
+def agent(agents: Callable[..., FakeAgent]) -> FakeAgent:
+    return agents()
