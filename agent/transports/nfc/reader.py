@@ -6,16 +6,20 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from agent.areas import Area
 from agent.transports.disk_reader import Extent
-from agent.transports.errors import AllocationUnknown, ReaderClosed
+from agent.transports.errors import AllocationUnknown, ReaderClosed, TransportError
 from agent.transports.nfc import authd
 from agent.transports.nfc.aio import Compression, OpenedFile
 from agent.transports.nfc.allocation import allocated_areas
 from agent.transports.nfc.connection import Connection
 from agent.transports.nfc.reads import ReadAhead
-from agent.transports.nfc.session import Session
+from agent.transports.nfc.session import RequestRefused, Session
 from agent.transports.nfc.ticket import NfcTicket, Transport
+
+_log = structlog.get_logger(__name__)
 
 REQUESTS_OUTSTANDING = 4
 """8 MiB of the host's about 48 MiB of NFC buffers for all its clients."""
@@ -154,8 +158,11 @@ class NfcDiskReader:
                 self._clean = False
                 self._connection.set_timeout(FAREWELL_TIMEOUT_S)
                 self._session.finish(self._opened.handle)
-            self._connection.close()
+        except (RequestRefused, TransportError) as error:
+            # The disk was only read: a broken farewell loses nothing.
+            _log.debug("nfc_farewell_failed", path=self._path, error=str(error))
         finally:
+            self._connection.close()
             self._in_use.release()
 
     def __enter__(self) -> Self:

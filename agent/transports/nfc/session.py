@@ -1,12 +1,6 @@
 """An NFC session with one disk file open: the handshake, then AIO frames."""
 
-from agent.transports.errors import (
-    NfcConnectionLost,
-    NfcOpenRefused,
-    NfcProtocolViolation,
-    NfcRefused,
-    NfcTimedOut,
-)
+from agent.transports.errors import NfcOpenRefused, NfcProtocolViolation, NfcRefused
 from agent.transports.nfc import aio, classic
 from agent.transports.nfc.aio import Aio, AioHeader
 from agent.transports.nfc.classic import Classic
@@ -123,11 +117,8 @@ class Session:
         return self._receive_small(header)
 
     def finish(self, handle: int) -> None:
-        """Close file and session in good order, as far as the host still listens."""
+        """Close file and session in good order. Raises RequestRefused, TransportErrors."""
         self._connection.doing = "closing the disk"
-        try:
-            self.ask(Aio.CLOSE_FILE, aio.CLOSE_FILE.pack(handle))
-            self.ask(Aio.CLOSE_SESSION, aio.CLOSE_SESSION_PAYLOAD)
-            self._connection.send(classic.message(Classic.SESSION_COMPLETE))
-        except (RequestRefused, NfcConnectionLost, NfcTimedOut, NfcProtocolViolation):
-            return  # the disk was only read: a broken farewell loses nothing
+        self.ask(Aio.CLOSE_FILE, aio.CLOSE_FILE.pack(handle))
+        self.ask(Aio.CLOSE_SESSION, aio.CLOSE_SESSION_PAYLOAD)
+        self._connection.send(classic.message(Classic.SESSION_COMPLETE))

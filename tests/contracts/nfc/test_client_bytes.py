@@ -152,6 +152,19 @@ def test_compressed_fragments_come_each_in_its_own_way(tmp_path: Path) -> None:
     assert extent.data == bytes(512) + bytes(16) + b"run" + bytes(493) + b"p" * 512 + b"q" * 512
 
 
+@pytest.mark.parametrize("reply", [b"", b"rubbish" * 10, golden.error_reply("04000000")])
+def test_close_raises_nothing_whatever_the_host_answers(tmp_path: Path, reply: bytes) -> None:
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.close_file("04000000"))
+        line.send(reply)
+
+    with plain_host(tmp_path, script) as host:
+        reader = reader_of(host)
+        reader.close()
+        reader.close()
+
+
 ASKED = ("04000000", "0000000000000000", "00040000")  # 1024 bytes at 0, operation 4
 DATA = b"d" * 512
 WRONG_REPLIES = {
