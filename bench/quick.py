@@ -99,7 +99,9 @@ def _show_round(console: Console, number: int, one: Round) -> None:
     console.print(
         f"round {number}: full {one.full_s:.2f} s, qemu-img {one.qemu_full_s:.2f} s; "
         f"restore {one.restore_s:.2f} s, qemu-img {one.qemu_restore_s:.2f} s; "
-        f"hub {one.hub_cpu_s:.2f} s, agent {one.agent_cpu_s:.2f} s of processor"
+        f"CPU hub {one.hub_cpu_s:.2f} s, agent {one.agent_cpu_s:.2f} s",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -26,12 +27,12 @@ class Limit:
 
 
 LIMITS: Final = (
-    Limit("full_vs_qemu", "full backup, wall time / qemu-img's", 0.75, 0.60),
-    Limit("size_vs_qemu", "layer and manifest, bytes / qemu-img's", 1.08),
-    Limit("hub_cpu_s_per_gib", "hub's processor seconds per GiB of non-zero source", 0.70),
-    Limit("restore_vs_qemu", "restore to raw, wall time / qemu-img's", 1.3, 1.0),
-    Limit("hub_peak_mib", "hub's peak of resident memory, MiB", 250),
-    Limit("agent_peak_mib", "agent's peak of resident memory, MiB", 400),
+    Limit("full_vs_qemu", "full backup, time", 0.75, 0.60),
+    Limit("size_vs_qemu", "layer and manifest, bytes", 1.08),
+    Limit("hub_cpu_s_per_gib", "hub, CPU s / GiB of data", 0.70),
+    Limit("restore_vs_qemu", "restore to raw, time", 1.3, 1.0),
+    Limit("hub_peak_mib", "hub, most memory, MiB", 250),
+    Limit("agent_peak_mib", "agent, most memory, MiB", 400),
 )
 
 FAIRNESS: Final = (
@@ -95,9 +96,13 @@ def write_results(
 
 def show(console: Console, values: dict[str, float]) -> bool:
     """Print the figures beside their limits; True when all are kept."""
-    table = Table(title="Backup and restore against qemu-img, medians")
+    table = Table(
+        title="Backup and restore; the *_vs_qemu are ratios of medians",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
     table.add_column("figure", style="bold")
-    table.add_column("meaning")
+    table.add_column("what")
     for heading in ("measured", "at most", "aim"):
         table.add_column(heading, justify="right")
     table.add_column("")

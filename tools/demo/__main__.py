@@ -17,11 +17,24 @@ from tools.paths import ROOT
 from tools.processes import ProgramFailed
 
 FOLDER: Final = ROOT / "demo"
+# Tables in a log file need not fit a terminal.
+WIDTH_OF_LOGS: Final = 110
+FAILURES: Final = (
+    DemoFailed,
+    ProgramFailed,
+    SendenseError,
+    subprocess.SubprocessError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
 USAGE: Final = "usage: python -m tools.demo run|up|down"
 
 
 def main(arguments: list[str]) -> int:
     console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_OF_LOGS
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # so that what was started is stopped
     FOLDER.mkdir(exist_ok=True)
@@ -33,9 +46,7 @@ def main(arguments: list[str]) -> int:
             return 1
         try:
             return _obey(arguments, console)
-        except (DemoFailed, ProgramFailed, SendenseError, RuntimeError, OSError) as error:
-            console.print(f"demo failed: {error}", style="red", markup=False, soft_wrap=True)
-        except subprocess.TimeoutExpired as error:
+        except FAILURES as error:
             console.print(f"demo failed: {error}", style="red", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
             console.print("interrupted", style="red")

@@ -13,8 +13,6 @@ from tools.demo.report import show_commands_for_hub
 from tools.demo.world import World
 from tools.processes import ProcessId
 
-SIMULATOR = ".venv/bin/sendense-simulator"
-
 
 def up(state: Path, console: Console) -> None:
     """Start the three programs unless they run; print what to do with them."""
@@ -23,7 +21,7 @@ def up(state: Path, console: Console) -> None:
     if running and all(process.alive for process in running):
         facts = json.loads(record.read_text())
         console.print("already running; try:")
-        show_commands_for_hub(console, facts["hub"], Path(facts["control"]), SIMULATOR)
+        show_commands_for_hub(console, facts["hub"], Path(facts["control"]))
         return
     down(state, console)
     shutil.rmtree(state, ignore_errors=True)
@@ -44,7 +42,7 @@ def up(state: Path, console: Console) -> None:
         )
         stack.pop_all()  # all three stand: leave them
     console.print(f"simulated site, hub at {world.hub_address} and agent are running; try:")
-    show_commands_for_hub(console, world.hub_address, world.control, SIMULATOR)
+    show_commands_for_hub(console, world.hub_address, world.control)
 
 
 def down(state: Path, console: Console) -> None:

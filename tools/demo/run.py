@@ -63,7 +63,7 @@ def run_demo(folder: Path, state: Path, console: Console) -> Summary:
         with _step(console, 3, "the guest works on, incremental backups"):
             for number in range(1, INCREMENTS + 1):
                 for sentence in guest.work(number):
-                    console.print(f"  {sentence}")
+                    console.print(f"  {sentence}", highlight=False, soft_wrap=True)
                 jobs.append(_back_up(client, console, BackupType.INCREMENTAL))
         with _step(console, 4, "restore of every restore point, compared byte for byte"):
             _prove(client, console, world, guest, jobs, findings)

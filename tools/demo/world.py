@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sendense import Client, HubUnavailable
+from simulator.control import ControlError, ask
 from tools.demo.guest import DISK_0_BYTES, DISK_1_BYTES, VM_NAME, Change
 from tools.paths import BIN
 from tools.processes import Program, ProgramFailed
@@ -46,17 +47,29 @@ class World:
         return self.folder / "site" / "recorded" / f"sendense-{job_id}" / f"disk-{disk_key}.raw"
 
     def apply(self, change: Change) -> None:
-        """Let the VM's guest do something to a disk, through the simulator's command."""
-        arguments = [change.kind, VM_NAME, str(change.disk), str(change.area.start)]
+        """Let the VM's guest do something to a disk, as the command `sendense-simulator` would.
+
+        Through the control socket itself: two dozen starts of a program would take longer
+        than the backups.
+        """
+        request: dict[str, object] = {
+            "command": change.kind,
+            "vm": VM_NAME,
+            "disk": change.disk,
+            "offset": change.area.start,
+        }
         if change.content is not None:
-            arguments += ["--file", str(change.content)]
+            request["file"] = str(change.content.resolve())
         else:
-            arguments += [str(change.area.length)]
-        _run("sendense-simulator", *arguments, "--control", str(self.control))
+            request["length"] = change.area.length
+        try:
+            ask(self.control, request)
+        except ControlError as error:
+            raise ProgramFailed(f"the simulator refuses {change}: {error}") from error
 
     def _start_site(self, stack: ExitStack, disk_0: Path, disk_1: Path) -> dict[str, str]:
         site_file, ready = self.folder / "site.toml", self.folder / "site-ready.json"
-        site_file.write_text(_site_toml((disk_0, DISK_0_BYTES), (disk_1, DISK_1_BYTES)))
+        site_file.write_text(_site_toml(disk_0, disk_1))
         site = self._start(
             stack,
             "sendense-simulator",
@@ -114,17 +127,41 @@ class World:
         return program
 
 
-def _site_toml(*disks: tuple[Path, int]) -> str:
-    """A site with the demo's VM and a second one without much in it."""
-    lines = ["[[vm]]", f"name = {json.dumps(VM_NAME)}", 'power_state = "poweredOn"', ""]
-    for image, capacity_bytes in disks:
-        lines += [
-            "[[vm.disk]]",
-            f"capacity_bytes = {capacity_bytes}",
-            f"image = {json.dumps(str(image))}",
-            "",
-        ]
-    return "\n".join(lines)
+def _site_toml(disk_0: Path, disk_1: Path) -> str:
+    """The demo's VM, and neighbours for those who explore: a second controller, an independent disk."""
+    return f"""\
+[[vm]]
+name = {json.dumps(VM_NAME)}
+
+[[vm.disk]]
+capacity = {DISK_0_BYTES}
+image = {json.dumps(str(disk_0))}
+
+[[vm.disk]]
+capacity = {DISK_1_BYTES}
+image = {json.dumps(str(disk_1))}
+
+[[vm]]
+name = "web-frontend"
+
+[[vm.disk]]
+capacity = "16 GiB"
+
+[[vm.disk]]
+capacity = "8 GiB"
+controller = 1
+
+[[vm]]
+name = "Build Server (old)"
+power_state = "poweredOff"
+
+[[vm.disk]]
+capacity = "20 GiB"
+
+[[vm.disk]]
+capacity = "4 GiB"
+mode = "independent_persistent"
+"""
 
 
 def _run(name: str, *arguments: str) -> None:

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Makes a hub of the volumes when there is none (repeating changes nothing), then serves.
+set -eu
+ready_file=/run/sendense/hub-ready.json
+sendense-hub init --state-dir /var/lib/sendense --repository /var/lib/sendense-repository
+rm -f "$ready_file"
+exec sendense-hub serve --config /var/lib/sendense/hub.toml --ready-file "$ready_file" "$@"
