@@ -121,5 +121,5 @@ def _vsphere_exit_code(error: SendenseError) -> int:
 
 
 def _end(error: SendenseError, exit_code: int) -> NoReturn:
-    typer.echo(f"sendense-agent: {error}", err=True)
+    typer.echo(f"sendense-agent: {error} ({error.code})", err=True)
     raise typer.Exit(exit_code)

@@ -47,7 +47,8 @@ def start_backup(parts: Parts, request: BackupRequest) -> BackupJob:
     with parts.catalog.read() as session:
         repeated = job_of_request(session, request.request_id)
         if repeated is not None:
-            return _same_vm(repeated, request)
+            _require_same_vm(repeated, request)
+            return find_job(session, repeated.id, with_disks=True)
         repository = find_repository(session, request.repository)
     vm = _find_vm(parts, request)
     open_repository(repository).check_writable()
@@ -63,7 +64,9 @@ def start_backup(parts: Parts, request: BackupRequest) -> BackupJob:
         )
     job = started.job
     if not started.is_new:
-        return _same_vm(job, request)
+        _require_same_vm(job, request)
+        with parts.catalog.read() as session:
+            return find_job(session, job.id, with_disks=True)
     # Only now, with the row committed, may anybody else hear of the job.
     parts.metrics.jobs_started.inc()
     _log.info("job_started", job_id=job.id, vm=vm.name, site=vm.site, repository=repository.name)
@@ -105,10 +108,9 @@ def _find_vm(parts: Parts, request: BackupRequest) -> VmIdentity:
     )
 
 
-def _same_vm(job: BackupJob, request: BackupRequest) -> BackupJob:
-    """The job of a repeated request, unless the id was used for another VM."""
+def _require_same_vm(job: BackupJob, request: BackupRequest) -> None:
+    """Raises InvalidArgument when a repeated request id was used for another VM."""
     context = job.context
     names = (context.vm_name, context.vmware_vm_id, context.instance_uuid)
     if request.vm not in names and request.vm.lower() != context.instance_uuid.lower():
         raise InvalidArgument("request_id", f"started {job.id} of VM {context.vm_name!r}")
-    return job
