@@ -69,11 +69,11 @@ class SimulatedSite:
         self._prepare(password)
         self.password = (state_dir / _PASSWORD_FILE).read_text(encoding="utf-8").strip()
         self.certificate = host_certificate(state_dir, listen)
-        self._tickets = Tickets()
+        self.tickets = Tickets()
         self.sessions = Sessions(lambda: self.behaviour.session_idle_s)
         self.tasks = Tasks(self._changes.touched)
         self._authd = AuthDaemon(
-            (listen, nfc_port), self.certificate, self._tickets, self.behaviour, self.faults
+            (listen, nfc_port), self.certificate, self.tickets, self.behaviour, self.faults
         )
         try:
             self._soap = SoapServer(
@@ -117,7 +117,7 @@ class SimulatedSite:
         of_vms = VmMethods(
             inventory,
             self.tasks,
-            self._tickets,
+            self.tickets,
             self.behaviour,
             nfc_address=lambda: (self._listen, self.nfc_port),
             certificate_sha1=self.certificate.sha1,

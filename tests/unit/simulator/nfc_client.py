@@ -3,6 +3,7 @@
 import socket
 import ssl
 import struct
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -121,8 +122,6 @@ class NfcClient:
 
 def assemble(length: int, fragments: list[tuple[int, int, int, bytes]]) -> bytes:
     """The bytes of a read, from fragments in any order and any compression."""
-    import zlib
-
     data = bytearray(b"\xaa" * length)
     for within, size, compression, extra in fragments:
         if compression == 0:
@@ -173,7 +172,7 @@ def authenticate(
         raise PermissionError(lines[-1])
     plain = socket.socket(fileno=socket.dup(secured.fileno()))
     plain.settimeout(DEADLINE_S)
-    secured.detach()
+    socket.close(secured.detach())
     if not service.endswith("ssl"):
         return plain, lines
     return trusting(pem).wrap_socket(plain, server_hostname=address[0]), lines
