@@ -56,6 +56,11 @@ def watch_backup(
                 raise WaitTimeout(
                     f"job {job_id} has not ended yet", metadata={"job_id": job_id}
                 ) from broken
-            broken_streams = broken_streams + 1 if delivered <= 1 else 1
-            if not delivered or broken_streams >= BROKEN_STREAMS_LIMIT:
+            if not delivered:
+                raise
+            if broken.reason == "HUB_TIMEOUT":  # its time was up: nothing broke
+                broken_streams = 0
+                continue
+            broken_streams = broken_streams + 1 if delivered == 1 else 1
+            if broken_streams >= BROKEN_STREAMS_LIMIT:
                 raise

@@ -36,6 +36,8 @@ def restore_disk(
     """
     if format not in ("raw", "qcow2"):
         raise InvalidArgument(f"format {format!r} is neither raw nor qcow2")
+    if threads is not None and threads < 1:
+        raise InvalidArgument(f"{threads} threads cannot decode anything")
     target = Target(Path(path), overwrite=overwrite)
     target.check()
     with (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from sendense import BackupStatus, Client, HubUnavailable, NotFound, WaitTimeout
+from sendense import BackupStatus, Client, HubUnavailable, NotFound, WaitTimeout, watching
 from sendense.v1.backup_pb2 import Backup
 from sendense.watching import BROKEN_STREAMS_LIMIT
 from tests.unit.sdk.client_hub import ClientHub, refused
@@ -44,6 +44,20 @@ def test_watch_goes_on_when_the_stream_breaks(hub, client):
 def test_watch_goes_on_when_the_hub_is_away_for_a_moment(hub, client):
     hub.state.watches = [[RUNNING, GONE], [GONE, COMPLETED], [COMPLETED]]
     assert [job.status for job in client.watch("job-1")] == [2, 3]
+
+
+def test_watch_renews_streams_of_a_job_that_stays_as_it_is(hub, client, monkeypatch):
+    monkeypatch.setattr(watching, "STREAM_LIMIT_S", 0.1)
+    stay = threading.Event()
+
+    def unchanged() -> Iterator[Backup]:
+        yield PENDING
+        stay.wait(20)
+
+    renewals = BROKEN_STREAMS_LIMIT + 1
+    hub.state.watches = [*(unchanged() for _ in range(renewals)), [COMPLETED]]
+    assert [job.status for job in client.watch("job-1")] == [1] * renewals + [3]
+    stay.set()
 
 
 def test_watch_fails_when_the_hub_delivers_nothing(hub, client):
