@@ -17,7 +17,10 @@ def configure_logging(level: str = "info", *, json_lines: bool | None = None) ->
         raise ValueError(f"unknown log level {level!r}")
     as_json = not sys.stderr.isatty() if json_lines is None else json_lines
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if as_json
+        # The default for a terminal shows local variables, passwords among them.
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
     processors: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
