@@ -10,12 +10,6 @@ from typing import Final
 
 import grpc
 import structlog
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
 from agent.areas import Area, to_clusters, total_bytes, whole_disk
 from agent.cancellation import Cancellation
@@ -26,7 +20,7 @@ from agent.sweeper import Sweeper
 from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import AllocationUnknown
 from agent.upload import Patience, UploadResult, upload_disk
-from agent.vsphere.errors import ChangeTrackingUnusable, VsphereUnreachable
+from agent.vsphere.errors import ChangeTrackingUnusable
 from agent.vsphere.models import FrozenDisk, JobSnapshot
 from agent.vsphere.site import VsphereSite
 from sendense.v1 import agent_session_pb2 as pb
@@ -196,14 +190,7 @@ class BackupJob:
     def _remove(self, snapshot: JobSnapshot, warnings: list[backup_pb2.BackupWarning]) -> None:
         """Remove the snapshot. A failure is a warning: the data is as good as without it."""
         try:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(VsphereUnreachable),
-                stop=stop_after_attempt(3),
-                wait=wait_random_exponential(multiplier=1, max=10),
-                reraise=True,
-            ):
-                with attempt:
-                    self._tools.site.remove_snapshot(snapshot)
+            self._tools.site.remove_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - told to the hub; unforeseen ones are logged
             _log.error("snapshot_left_behind", snapshot=snapshot.name, error=str(error))
             warnings.append(

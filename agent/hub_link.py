@@ -14,7 +14,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 from tenacity.nap import sleep_using_event
 
@@ -70,7 +71,7 @@ class HubLink:
         while not self._stopping.is_set():
             attempts = Retrying(
                 retry=retry_if_exception_type((HubUnreachable, HubRefused, HubMisbehaved)),
-                wait=wait_exponential_jitter(initial=0.3, max=LONGEST_PAUSE_S, jitter=0.3),
+                wait=wait_exponential(multiplier=0.3, max=LONGEST_PAUSE_S) + wait_random(0, 0.3),
                 sleep=sleep_using_event(self._stopping),
                 stop=stop_when_event_set(self._stopping),
                 before_sleep=self._log_failed_attempt,

@@ -15,7 +15,8 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 from tenacity.nap import sleep_using_event
 
@@ -109,7 +110,7 @@ def connect_site(vsphere: VsphereSettings, stopping: threading.Event) -> Vsphere
         retry=retry_if_exception(
             lambda error: isinstance(error, SendenseError) and error.retryable
         ),
-        wait=wait_exponential_jitter(initial=1, max=60, jitter=1),
+        wait=wait_exponential(multiplier=1, max=60) + wait_random(0, 1),
         sleep=sleep_using_event(stopping),
         stop=stop_when_event_set(stopping),
         before_sleep=_log_first_failure,

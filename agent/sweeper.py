@@ -14,6 +14,9 @@ from agent.vsphere.site import VsphereSite
 from shared.errors import SendenseError
 
 LOCK_WAIT_S: Final = 900.0
+# A snapshot that could not be removed grows until it is: try again, but a
+# sweep is a question about every VM.
+INTERVAL_S: Final = 900.0
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +35,7 @@ class Sweeper:
         self._lock = threading.Lock()
         self._needed = threading.Event()
         self._needed.set()  # whatever ran before this process may have left something
+        self._swept_at = 0.0
         self._left_by: set[str] = set()  # jobs that are done with their snapshot, alive or not
 
     def left_behind(self, job_id: str) -> None:
@@ -40,8 +44,12 @@ class Sweeper:
         self._needed.set()
 
     def sweep_if_needed(self) -> None:
-        """Sweep unless nothing can be there. Failures are logged; the sweep stays needed. Raises LoginFailed."""
-        if self._needed.is_set() and self._lock.acquire(timeout=LOCK_WAIT_S):
+        """Sweep when something may be there. Failures are logged; the sweep stays needed.
+
+        Raises LoginFailed.
+        """
+        due = self._needed.is_set() or time.monotonic() - self._swept_at > INTERVAL_S
+        if due and self._lock.acquire(timeout=LOCK_WAIT_S):
             try:
                 self._sweep()
             finally:
@@ -65,6 +73,7 @@ class Sweeper:
 
     def _sweep(self) -> None:
         self._needed.clear()
+        self._swept_at = time.monotonic()
         try:
             removed = self._site.sweep_snapshots(self._alive_job_ids() - self._left_by)
         except LoginFailed:

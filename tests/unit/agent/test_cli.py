@@ -1,0 +1,129 @@
+"""`sendense-agent` as people run it: a process, its output and its exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator.site import DiskSpec, SimulatedSite
+from tests.unit.agent.recording_hub import DEADLINE_S, RecordingHub
+from tests.unit.agent.running_agent import start_job
+
+PROGRAM = [str(Path(sys.executable).parent / "sendense-agent")]
+
+
+def write_config(folder: Path, site: SimulatedSite, hub_address: str, **changed: str) -> Path:
+    values = {
+        "address": site.address,
+        "user": site.user,
+        "certificate_sha256": site.certificate_sha256,
+        "password": site.password,
+    } | changed
+    (folder / "password").write_text(values.pop("password"))
+    section = "".join(f'{key} = "{value}"\n' for key, value in values.items())
+    path = folder / "agent.toml"
+    path.write_text(
+        f'site = "paris"\nhub_address = "{hub_address}"\n[vsphere]\npassword_file = "password"\n'
+        + section
+    )
+    return path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDENSE_")}
+    return subprocess.run(
+        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
+def test_help_and_version_are_there() -> None:
+    assert "run" in run("--help").stdout
+    assert run("--version").stdout.startswith("sendense-agent ")
+
+
+def test_check_shows_what_answers(tmp_path: Path, simulated: SimulatedSite) -> None:
+    simulated.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=1 << 20)])
+    done = run("check", "--config", str(write_config(tmp_path, simulated, "127.0.0.1:8443")))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "paris" in done.stdout
+    assert simulated.address in done.stdout
+    assert "1, with 1 disks" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("wrong", ["password", "certificate_sha256"])
+def test_vsphere_that_refuses_is_exit_code_3(
+    tmp_path: Path, simulated: SimulatedSite, command: str, wrong: str
+) -> None:
+    config = write_config(
+        tmp_path, simulated, "127.0.0.1:8443",
+        **{wrong: "0" * 64 if wrong == "certificate_sha256" else "no-such-password"},
+    )  # fmt: skip
+    done = run(command, "--config", str(config))
+    assert done.returncode == 3
+    assert done.stderr.startswith("sendense-agent: ")
+    assert "Traceback" not in done.stderr
+    assert "no-such-password" not in done.stderr
+
+
+def test_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text("quicker = true")
+    done = run("run", "--config", str(config))
+    assert done.returncode == 2
+    assert str(config) in done.stderr
+    assert "quicker" in done.stderr
+
+
+def test_check_of_an_unreachable_vsphere_is_exit_code_4(
+    tmp_path: Path, simulated: SimulatedSite
+) -> None:
+    config = write_config(tmp_path, simulated, "127.0.0.1:8443")
+    simulated.close()
+    assert run("check", "--config", str(config)).returncode == 4
+
+
+def test_sigterm_during_a_job_removes_the_snapshot_and_exits_with_0(
+    tmp_path: Path, hub: RecordingHub, simulated: SimulatedSite
+) -> None:
+    vm = simulated.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=1 << 20)])
+    config = write_config(tmp_path, simulated, hub.address)
+    process = subprocess.Popen(
+        [*PROGRAM, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        session = hub.next_session()
+        start_job(session, vm, "job-1")
+        session.event("job_opened")
+        assert len(vm.snapshots) == 1
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert session.event("job_failed").error.reason == "AGENT_STOPPING"
+    assert vm.snapshots == []
+    assert session.agent_left.wait(DEADLINE_S)
+    assert "agent_stopped" in log
+    assert simulated.password not in log
+
+
+def test_sigterm_while_vsphere_is_unreachable_exits_with_0(
+    tmp_path: Path, simulated: SimulatedSite
+) -> None:
+    config = write_config(tmp_path, simulated, "127.0.0.1:8443")
+    simulated.close()
+    process = subprocess.Popen(
+        [*PROGRAM, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert "vsphere_not_reached" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
