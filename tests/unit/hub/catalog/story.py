@@ -1,0 +1,126 @@
+"""What happens to jobs, told through the catalog's rules, one committed transaction a step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from hub.catalog.bases import FrozenDisk
+from hub.catalog.complete_job import complete_job
+from hub.catalog.contexts import VmIdentity
+from hub.catalog.end_job import end_job
+from hub.catalog.engine import Catalog
+from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
+from hub.catalog.open_job import open_job
+from hub.catalog.queries import find_job
+from hub.catalog.start_job import start_job
+from hub.catalog.upload_disk import SealedFacts, begin_upload, seal_disk
+from hub.jobs.states import BackupType, Consistency, Event
+
+PGTEST = VmIdentity(site="lab", instance_uuid="uuid-1", moref="vm-1", name="pgtest1")
+GIB = 1 << 30
+
+
+def frozen(index: int = 0, **more: object) -> FrozenDisk:
+    """A disk of a snapshot; disks differ by their index unless told otherwise."""
+    facts = {
+        "disk_index": index,
+        "vmware_disk_key": 2000 + index,
+        "disk_uuid": f"6000C29e-{index}",
+        "label": f"Hard disk {index + 1}",
+        "capacity_bytes": GIB,
+        "change_id": "52 aa/1",
+    } | more
+    return FrozenDisk(**facts)  # type: ignore[arg-type]
+
+
+@dataclass
+class Story:
+    catalog: Catalog
+    now: Callable[[], datetime]
+
+    def start(
+        self,
+        vm: VmIdentity = PGTEST,
+        *,
+        repository: str = "repo-default",
+        kind: BackupType | None = None,
+        request_id: str = "",
+    ) -> BackupJob:
+        with self.catalog.write() as session:
+            return start_job(
+                session,
+                vm=vm,
+                repository_id=repository,
+                requested_type=kind,
+                quiesce=False,
+                request_id=request_id,
+                now=self.now(),
+            ).job
+
+    def open(
+        self,
+        job: BackupJob,
+        *disks: FrozenDisk,
+        layer_exists: Callable[[str], bool] = lambda path: True,
+    ) -> Sequence[BackupDisk]:
+        with self.catalog.write() as session:
+            return open_job(
+                session,
+                job.id,
+                disks=disks or [frozen()],
+                snapshot="snapshot-1",
+                consistency=Consistency.CRASH,
+                warnings=[],
+                layer_exists=layer_exists,
+                now=self.now(),
+            )
+
+    def seal(self, job: BackupJob, index: int, *, full_reason: str = "") -> None:
+        with self.catalog.write() as session:
+            disk = begin_upload(
+                session,
+                job.id,
+                index,
+                bytes_planned=4,
+                full_instead=bool(full_reason),
+                full_reason=full_reason,
+            )
+        with self.catalog.write() as session:
+            facts = SealedFacts(
+                qcow2_path=f"{job.vm_backup_context_id}/{job.id}/disk-{index}.qcow2",
+                root_digest="ab" * 32,
+                bytes_planned=4,
+                bytes_read=3,
+                bytes_transferred=2,
+                bytes_stored=1,
+            )
+            seal_disk(session, disk.id, facts, self.now())
+
+    def complete(self, job: BackupJob) -> bool:
+        with self.catalog.write() as session:
+            return complete_job(session, job.id, warnings=[], now=self.now())
+
+    def fail(self, job: BackupJob, event: Event = Event.FAILED) -> bool:
+        with self.catalog.write() as session:
+            return end_job(
+                session, job.id, event, reason="BROKEN", message="it broke", now=self.now()
+            )
+
+    def whole(
+        self, *disks: FrozenDisk, kind: BackupType | None = None, **more: object
+    ) -> BackupJob:
+        """A job from start to completion."""
+        job = self.start(kind=kind, **more)  # type: ignore[arg-type]
+        for row in self.open(job, *disks):
+            self.seal(job, row.disk_index)
+        assert self.complete(job)
+        return self.job(job)
+
+    def job(self, job: BackupJob) -> BackupJob:
+        """As the catalog has it now."""
+        with self.catalog.read() as session:
+            return find_job(session, job.id, with_disks=True)
+
+    def context(self, job: BackupJob) -> VmBackupContext:
+        """As the catalog has it now."""
+        return self.job(job).context

@@ -1,0 +1,136 @@
+"""Which row an increment builds on (reference: failures 1 to 9, 14, 15)."""
+
+from dataclasses import replace
+
+import pytest
+
+from hub.catalog.bases import FrozenDisk
+from hub.jobs.states import BackupType, Event
+from tests.unit.hub.catalog.story import GIB, PGTEST, Story, frozen
+
+
+def reasons(story: Story, job_disks: list[FrozenDisk], **more: object) -> list[str]:
+    """Warnings of a job that is opened now with these disks."""
+    job = story.start(**more)  # type: ignore[arg-type]
+    story.open(job, *job_disks)
+    return [one["message"] for one in story.job(job).warnings]
+
+
+def test_first_backup_is_full_without_a_warning(story: Story) -> None:
+    job = story.whole(frozen(0), frozen(1))
+    assert [disk.base_disk_id for disk in job.disks] == [None, None]
+    assert job.backup_type is BackupType.FULL
+    assert job.warnings == []
+
+
+def test_each_disk_builds_on_its_own_row_of_the_last_job(story: Story) -> None:
+    story.whole(frozen(0), frozen(1))
+    second = story.whole(frozen(0, change_id="52 aa/2"), frozen(1, change_id="52 aa/2"))
+    third = story.whole(frozen(0, change_id="52 aa/3"), frozen(1, change_id="52 aa/3"))
+    assert [d.base_disk_id for d in third.disks] == [d.id for d in second.disks]
+    assert [d.base.disk_change_id for d in third.disks if d.base] == ["52 aa/2"] * 2
+    assert third.backup_type is BackupType.INCREMENTAL
+    assert third.warnings == []
+
+
+def test_requested_full_has_no_base(story: Story) -> None:
+    story.whole()
+    job = story.whole(kind=BackupType.FULL)
+    assert job.disks[0].base_disk_id is None
+    assert job.disks[0].backup_type is job.backup_type is BackupType.FULL
+    assert job.warnings == []
+
+
+def test_asked_increment_without_a_backup_becomes_full_and_says_so(story: Story) -> None:
+    job = story.whole(kind=BackupType.INCREMENTAL)
+    assert job.backup_type is BackupType.FULL
+    assert [one["code"] for one in job.warnings] == ["FULL_INSTEAD_OF_INCREMENTAL"]
+
+
+@pytest.mark.parametrize("event", [Event.FAILED, Event.CANCELLED])
+def test_failed_job_is_never_a_base(story: Story, event: Event) -> None:
+    good = story.whole()
+    bad = story.start()
+    story.open(bad, frozen(change_id="52 aa/2"))
+    story.seal(bad, 0)
+    story.fail(bad, event)
+    assert story.whole(frozen(change_id="52 aa/3")).disks[0].base_disk_id == good.disks[0].id
+
+
+def test_disk_is_known_by_uuid_and_key_when_the_order_changed(story: Story) -> None:
+    first = story.whole(frozen(0), frozen(1))
+    zero, one = frozen(0), frozen(1)
+    second = story.whole(replace(one, disk_index=0), replace(zero, disk_index=1))
+    assert [d.base_disk_id for d in second.disks] == [first.disks[1].id, first.disks[0].id]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"disk_uuid": "another"}, "does not have this disk"),
+        ({"vmware_disk_key": 2016}, "does not have this disk"),
+        ({"capacity_bytes": 2 * GIB}, "size changed"),
+        ({"change_id": ""}, "no change id"),
+        ({"change_id": "77 bb/2"}, "was reset"),
+        ({"disk_uuid": ""}, "no uuid"),
+    ],
+    ids=["uuid", "key", "grown", "untracked", "reset", "no-uuid"],
+)
+def test_disk_without_a_usable_base_is_full_and_says_why(
+    story: Story, changed: dict[str, object], reason: str
+) -> None:
+    story.whole(frozen(0), frozen(1))
+    job = story.whole(frozen(0), frozen(1, **changed))
+    assert [d.backup_type for d in job.disks] == [BackupType.INCREMENTAL, BackupType.FULL]
+    assert job.backup_type is BackupType.INCREMENTAL
+    (warning,) = job.warnings
+    assert warning["code"] == "FULL_INSTEAD_OF_INCREMENTAL"
+    assert warning["disk_label"] == "Hard disk 2"
+    assert reason in warning["message"]
+
+
+def test_base_without_a_change_id_is_no_base(story: Story) -> None:
+    story.whole(frozen(change_id=""))
+    (message,) = reasons(story, [frozen()])
+    assert "no change id" in message
+
+
+def test_base_whose_layer_is_gone_is_no_base(story: Story) -> None:
+    story.whole()
+    job = story.start()
+    asked: list[str] = []
+
+    def gone(path: str) -> bool:
+        asked.append(path)
+        return False
+
+    (disk,) = story.open(job, layer_exists=gone)
+    assert disk.base_disk_id is None
+    assert len(asked) == 1
+    assert "not in the repository" in story.job(job).warnings[0]["message"]
+
+
+def test_other_sites_and_repositories_have_no_say(story: Story) -> None:
+    story.whole(vm=replace(PGTEST, site="dr"))
+    story.whole(repository="repo-other")
+    job = story.whole()
+    assert job.disks[0].base_disk_id is None
+    assert job.warnings == []
+
+
+def test_disk_that_came_back_builds_on_nothing(story: Story) -> None:
+    story.whole(frozen(0), frozen(1))
+    story.whole(frozen(0))
+    job = story.whole(frozen(0), frozen(1))
+    assert [d.base_disk_id is None for d in job.disks] == [False, True]
+
+
+def test_full_instead_clears_the_base_before_the_layer_exists(story: Story) -> None:
+    story.whole()
+    job = story.start()
+    assert story.open(job)[0].base_disk_id is not None
+    story.seal(job, 0, full_reason="the host forgot")
+    after = story.job(job)
+    assert after.disks[0].base_disk_id is None
+    assert after.disks[0].backup_type is after.backup_type is BackupType.FULL
+    assert "the host forgot" in after.warnings[0]["message"]

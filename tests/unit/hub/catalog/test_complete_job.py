@@ -1,0 +1,190 @@
+"""Success is reached only through the completion transaction (failures 6, 16, 24)."""
+
+import pytest
+from sqlalchemy import update
+
+from hub.catalog.models import BackupDisk
+from hub.errors import DiskNotUploadable, JobEnded, NoDisks, ProtocolViolation
+from hub.jobs.states import TRANSITIONS, BackupType, Event, Status
+from tests.unit.hub.catalog.conftest import Clock
+from tests.unit.hub.catalog.story import Story, frozen
+
+
+def test_only_one_way_leads_to_completed() -> None:
+    assert [key for key, after in TRANSITIONS.items() if after is Status.COMPLETED] == [
+        (Status.RUNNING, Event.ALL_DISKS_SEALED)
+    ]
+
+
+def test_completion_moves_disks_job_and_context_together(story: Story, clock: Clock) -> None:
+    job = story.start()
+    story.open(job, frozen(0), frozen(1))
+    story.seal(job, 0)
+    story.seal(job, 1)
+    clock.advance(4 * 3600)  # no time window decides what belongs together
+    assert story.complete(job)
+    done = story.job(job)
+    assert [disk.status for disk in done.disks] == [Status.COMPLETED] * 2
+    assert {disk.completed_at for disk in done.disks} == {done.completed_at} == {clock.at}
+    assert (done.bytes_planned, done.bytes_read, done.bytes_transferred, done.bytes_stored) == (
+        8,
+        6,
+        4,
+        2,
+    )
+    context = done.context
+    assert (context.total_backups_run, context.successful_backups, context.failed_backups) == (
+        1,
+        1,
+        0,
+    )
+    assert (context.last_backup_id, context.last_backup_type, context.last_backup_at) == (
+        job.id,
+        BackupType.FULL,
+        clock.at,
+    )
+
+
+def test_job_is_not_completed_while_a_disk_is_missing(story: Story) -> None:
+    job = story.start()
+    story.open(job, frozen(0), frozen(1))
+    story.seal(job, 0)
+    with pytest.raises(ProtocolViolation, match=r"\[1\]"):
+        story.complete(job)
+    after = story.job(job)
+    assert after.status is Status.RUNNING
+    assert {disk.status for disk in after.disks} == {Status.RUNNING, Status.PENDING}
+    assert after.context.successful_backups == 0
+    assert after.context.last_backup_id is None
+
+
+def test_pending_job_cannot_complete(story: Story) -> None:
+    with pytest.raises(JobEnded):
+        story.complete(story.start())
+
+
+def test_completion_changes_nothing_when_repeated(story: Story, clock: Clock) -> None:
+    job = story.whole()
+    clock.advance(60)
+    assert not story.complete(job)
+    again = story.job(job)
+    assert again.completed_at == job.completed_at
+    assert again.context.successful_backups == 1
+
+
+def test_failed_job_never_completes(story: Story) -> None:
+    job = story.start()
+    story.open(job)
+    story.seal(job, 0)
+    story.fail(job)
+    with pytest.raises(JobEnded):
+        story.complete(job)
+    assert story.job(job).status is Status.FAILED
+
+
+def test_completed_job_never_fails(story: Story) -> None:
+    job = story.whole()
+    assert not story.fail(job)
+    after = story.job(job)
+    assert after.status is Status.COMPLETED
+    assert after.context.failed_backups == 0
+
+
+def test_completion_is_all_or_nothing_when_a_row_is_not_as_expected(story: Story) -> None:
+    job = story.start()
+    story.open(job, frozen(0), frozen(1))
+    story.seal(job, 0)
+    story.seal(job, 1)
+    with story.catalog.write() as session:
+        session.execute(
+            update(BackupDisk).where(BackupDisk.disk_index == 1).values(root_digest=None)
+        )
+    with pytest.raises(ProtocolViolation):
+        story.complete(job)
+    assert {disk.status for disk in story.job(job).disks} == {Status.RUNNING}
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "failed"),
+    [(Event.FAILED, Status.FAILED, 1), (Event.CANCELLED, Status.CANCELLED, 0)],
+)
+def test_end_reaches_every_disk_and_is_counted_once(
+    story: Story, event: Event, status: Status, failed: int
+) -> None:
+    job = story.start()
+    story.open(job, frozen(0), frozen(1))
+    story.seal(job, 0)
+    assert story.fail(job, event)
+    assert not story.fail(job, event)
+    after = story.job(job)
+    assert after.status is status
+    assert {disk.status for disk in after.disks} == {status}
+    assert {disk.qcow2_path for disk in after.disks} == {None}
+    assert (after.error_reason, after.error_message) == ("BROKEN", "it broke")
+    assert after.context.failed_backups == failed
+    assert after.context.last_backup_id is None
+
+
+def test_opening_answers_the_same_when_repeated(story: Story) -> None:
+    job = story.start()
+    first = [disk.id for disk in story.open(job, frozen(0), frozen(1))]
+    assert [disk.id for disk in story.open(job, frozen(0), frozen(1))] == first
+
+
+def test_job_that_ended_is_not_opened(story: Story) -> None:
+    job = story.start()
+    story.fail(job)
+    with pytest.raises(JobEnded):
+        story.open(job)
+    assert story.job(job).disks == []
+
+
+@pytest.mark.parametrize(
+    "disks",
+    [
+        [frozen(0), frozen(0, vmware_disk_key=2001)],
+        [frozen(0), frozen(1, vmware_disk_key=2000)],
+        [frozen(-1)],
+        [frozen(0, capacity_bytes=0)],
+    ],
+    ids=["same-index", "same-key", "negative", "empty"],
+)
+def test_impossible_disks_are_refused(story: Story, disks: list[object]) -> None:
+    job = story.start()
+    with pytest.raises(ProtocolViolation):
+        story.open(job, *disks)  # type: ignore[arg-type]
+    assert story.job(job).status is Status.PENDING
+
+
+def test_job_without_disks_is_refused(story: Story) -> None:
+    from hub.catalog.open_job import open_job
+
+    job = story.start()
+    with pytest.raises(NoDisks), story.catalog.write() as session:
+        open_job(
+            session,
+            job.id,
+            disks=[],
+            snapshot="",
+            consistency=None,
+            warnings=[],
+            layer_exists=lambda path: True,
+            now=story.now(),
+        )
+
+
+def test_disk_is_uploaded_once(story: Story) -> None:
+    from hub.catalog.upload_disk import begin_upload
+
+    job = story.start()
+    story.open(job)
+
+    def begin() -> BackupDisk:
+        with story.catalog.write() as session:
+            return begin_upload(
+                session, job.id, 0, bytes_planned=1, full_instead=False, full_reason=""
+            )
+
+    begin()
+    with pytest.raises(DiskNotUploadable):
+        begin()
