@@ -14,7 +14,7 @@ from hub.config import CONFIG_NAME, HubSettings, load_hub_settings, loopback_add
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
 from hub.main import serve as serve_hub
-from shared.errors import SendenseError
+from shared.errors import ConfigurationError, SendenseError
 from shared.logs import configure_logging
 
 app = typer.Typer(
@@ -59,10 +59,13 @@ def init(
 ) -> None:
     """Make a hub: folder, configuration, catalog, default repository. Repeating changes nothing."""
     state = state_dir.absolute()
-    state.mkdir(mode=0o750, parents=True, exist_ok=True)
     config = state / CONFIG_NAME
-    if not config.exists():
-        config.write_text(_config_text(state), encoding="utf-8")
+    try:
+        state.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not config.exists():
+            config.write_text(_config_text(state), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(str(state), f"cannot be made: {error.strerror}") from error
     settings = load_hub_settings(config)
     catalog = Catalog(settings.catalog_url)
     try:

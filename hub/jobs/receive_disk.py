@@ -7,8 +7,8 @@ answers' thread raises it into the RPC, which ends the requests.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 import grpc
 import structlog
@@ -35,11 +35,19 @@ OPEN_TIMEOUT_S: Final = 100.0
 _log = structlog.get_logger(__name__)
 
 
+class Rpc(Protocol):
+    """What an upload needs of its RPC (grpc.ServicerContext has it)."""
+
+    def is_active(self) -> bool: ...
+
+    def cancel(self) -> object: ...
+
+
 def receive_disk(
-    parts: Parts, requests: Iterator[pb.UploadDiskRequest], cancel_rpc: Callable[[], object]
+    parts: Parts, requests: Iterator[pb.UploadDiskRequest], rpc: Rpc
 ) -> Iterator[pb.UploadDiskResponse]:
     """Serve one UploadDisk RPC. Raises the error to end it with."""
-    upload = _Upload(parts, requests, cancel_rpc)
+    upload = _Upload(parts, requests, rpc)
     threading.Thread(target=upload.receive, name="receive-disk", daemon=True).start()
     yield from upload.answers()
 
@@ -49,14 +57,14 @@ class _Upload:
         self,
         parts: Parts,
         requests: Iterator[pb.UploadDiskRequest],
-        cancel_rpc: Callable[[], object],
+        rpc: Rpc,
     ) -> None:
         self.job_id = ""
         self.disk_index = -1
         self.released = threading.Event()
         self._parts = parts
         self._requests = requests
-        self._cancel_rpc = cancel_rpc
+        self._rpc = rpc
 
         # Of the receiving thread.
         self._disk_id: int | None = None  # set while the row is this upload's
@@ -89,7 +97,7 @@ class _Upload:
 
     def cancel_rpc(self) -> None:
         """Break the RPC off: the peer takes no answers."""
-        self._cancel_rpc()
+        self._rpc.cancel()
 
     # The RPC's thread.
 
@@ -173,9 +181,11 @@ class _Upload:
                 return
             else:
                 raise ProtocolViolation(f"{kind} has no place in an opened upload")
-        # The iterator also ends without an error when the RPC was ended by this side.
+        # The iterator also ends like this when either side broke the RPC off.
         if self._error is not None:
             raise self._error
+        if not self._rpc.is_active():
+            raise grpc.RpcError
         raise UploadTruncated(self.job_id, self.disk_index, "it ended without finish")
 
     def _open(self, opening: pb.UploadOpen) -> BackupDisk | None:

@@ -22,4 +22,4 @@ class UploadService(UploadServiceServicer):
     ) -> Iterator[pb.UploadDiskResponse]:
         with status_from(context):
             self._slots.take("upload", context)
-            yield from receive_disk(self._parts, request_iterator, context.cancel)
+            yield from receive_disk(self._parts, request_iterator, context)

@@ -1,0 +1,206 @@
+"""Agents that come, go, vanish and misbehave."""
+
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from hub.config import HubSettings
+from hub.main import Hub
+from sendense.v1 import agent_session_pb2 as session_pb
+from sendense.v1 import backup_pb2 as pb
+from sendense.v1 import inventory_pb2
+from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches
+from tests.unit.hub.running_hub import RunningHub, refused
+
+MakeAgent = Callable[..., FakeAgent]
+
+
+def session_refusal(agent: FakeAgent) -> tuple[grpc.StatusCode, str]:
+    error = agent.ended()
+    assert error is not None
+    return refused(error)[:2]
+
+
+def wait_until_away(hub: RunningHub, agent: FakeAgent, make: MakeAgent) -> FakeAgent:
+    """A new agent of the site, once the hub lets go of the old one."""
+    while True:
+        try:
+            return make(agent.site, *agent.vms)
+        except grpc.RpcError as error:
+            assert refused(error)[1] == "SITE_TAKEN"
+
+
+def test_agent_is_listed_while_connected_and_known_afterwards(
+    hub: RunningHub, agents: MakeAgent
+) -> None:
+    agent = agents("lab", FakeVm("a"), FakeVm("b", moref="vm-2", instance_uuid="u2"))
+
+    def listed() -> inventory_pb2.Agent:
+        (one,) = hub.agents.ListAgents(inventory_pb2.ListAgentsRequest(), timeout=20).agents
+        return one
+
+    assert listed().connected
+    assert (listed().site, listed().hostname, listed().vm_count) == ("lab", "host-1", 2)
+    hub.start("a")
+    assert listed().running_jobs == 1
+    agent.close()
+    again = wait_until_away(hub, agent, agents)
+    assert listed().connected
+    assert listed().running_jobs == 0
+    again.close()
+    vms = hub.inventory.ListVirtualMachines(
+        inventory_pb2.ListVirtualMachinesRequest(), timeout=20
+    ).virtual_machines
+    assert [(vm.name, vm.site) for vm in vms] == [("a", "lab"), ("b", "lab")]
+
+
+def test_second_agent_of_a_site_is_refused(hub: RunningHub, agent: FakeAgent) -> None:
+    with FakeAgent(hub.address, "lab") as second:
+        assert session_refusal(second) == (grpc.StatusCode.ALREADY_EXISTS, "SITE_TAKEN")
+    # The first one is not disturbed.
+    job = hub.start()
+    assert agent.expect("start_job").job_id == job.job_id
+
+
+@pytest.mark.parametrize("site", ["", " lab", "a\nb", "x" * 65], ids=repr)
+def test_unusable_site_name_is_refused(hub: RunningHub, site: str) -> None:
+    with FakeAgent(hub.address, site) as agent:
+        assert session_refusal(agent)[0] == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_second_registration_ends_the_session(hub: RunningHub, agent: FakeAgent) -> None:
+    agent.send(register=session_pb.AgentRegister(site="lab"))
+    assert session_refusal(agent) == (grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION")
+
+
+def test_job_of_another_site_ends_the_session(hub: RunningHub, agents: MakeAgent) -> None:
+    agent = agents("lab")
+    other = agents("dr", FakeVm("web", instance_uuid="u2"))
+    job = hub.start("pgtest1")
+    other.send(job_failed=session_pb.JobFailed(job_id=job.job_id))
+    assert session_refusal(other)[1] == "PROTOCOL_VIOLATION"
+    assert agent.expect("start_job").job_id == job.job_id
+    assert hub.get(job.job_id).status == pb.BACKUP_STATUS_PENDING
+
+
+def test_silent_agent_is_given_up(settings: HubSettings) -> None:
+    with (
+        Hub(settings, heartbeat_interval_s=0.05) as running,
+        FakeAgent(str(running.address), "lab") as agent,
+    ):
+        assert session_refusal(agent) == (grpc.StatusCode.DEADLINE_EXCEEDED, "AGENT_SILENT")
+
+
+def test_jobs_of_a_lost_agent_fail_and_leave_nothing(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent
+) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(job.job_id, [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")])
+    agent.expect("job_plan")
+    agent.upload(job.job_id, 0, "AB")
+    with Uploading(agent.channel) as up:
+        up.open(job.job_id, 1)
+        up.frame(batches("CD")[0])
+        up.until("ack")
+        agent.close()
+    failed = hub.wait(job.job_id)
+    assert failed.status == pb.BACKUP_STATUS_FAILED
+    assert failed.error.reason == "AGENT_LOST"
+    assert hub.files() == set()
+    # The site can be served again, and its VM backed up.
+    again = wait_until_away(hub, agent, agents)
+    job = hub.start()
+    again.expect("start_job")
+    again.run_job(job.job_id, [FakeDisk("AB")])
+    assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
+
+
+def test_pending_job_of_a_lost_agent_fails(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.close()
+    assert hub.wait(job.job_id).error.reason == "AGENT_LOST"
+
+
+def test_agent_that_says_goodbye_leaves_its_jobs_too(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent._out.put(None)
+    assert agent.ended() is None
+    assert hub.wait(job.job_id).error.reason == "AGENT_LOST"
+
+
+def test_failure_the_agent_reports_is_shown(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.send(
+        job_failed=session_pb.JobFailed(
+            job_id=job.job_id,
+            error=pb.BackupError(reason="NO_DISKS", message="VM 'pgtest1' has no disks"),
+            warnings=[pb.BackupWarning(code="DISK_SKIPPED", message="independent")],
+        )
+    )
+    failed = hub.wait(job.job_id)
+    assert (failed.error.reason, failed.error.message) == ("NO_DISKS", "VM 'pgtest1' has no disks")
+    assert failed.warnings[0].code == "DISK_SKIPPED"
+
+
+def test_job_without_disks_fails(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(job.job_id, [])
+    assert agent.expect("cancel_job").job_id == job.job_id
+    assert hub.wait(job.job_id).error.reason == "NO_DISKS"
+
+
+def test_cancelled_job_ends_when_the_agent_has_cleaned_up(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(job.job_id, [FakeDisk("AB")])
+    agent.expect("job_plan")
+    with Uploading(agent.channel) as up:
+        up.open(job.job_id, 0)
+        up.frame(batches("AB")[0])
+        up.until("ack")
+        assert hub.cancel(job.job_id, "wrong window").status == pb.BACKUP_STATUS_RUNNING
+        assert agent.expect("cancel_job").job_id == job.job_id
+        up.call.cancel()
+        hub.wait(job.job_id, lambda backup: backup.disks[0].status == pb.BACKUP_STATUS_FAILED)
+    agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id, cancelled=True))
+    ended = hub.wait(job.job_id)
+    assert ended.status == pb.BACKUP_STATUS_CANCELLED
+    assert "wrong window" in ended.error.message
+    assert hub.files() == set()
+    # Cancelling what has ended changes nothing.
+    assert hub.cancel(job.job_id).status == pb.BACKUP_STATUS_CANCELLED
+
+
+def test_cancel_comes_too_late_for_a_completed_job(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.run_job(job.job_id, [FakeDisk("A")])
+    hub.wait(job.job_id)
+    assert hub.cancel(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
+    assert hub.files() != set()
+
+
+def test_completion_is_taken_once_when_reported_twice(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.run_job(job.job_id, [FakeDisk("A")])
+    done = hub.wait(job.job_id)
+    agent.send(job_uploaded=session_pb.JobUploaded(job_id=job.job_id))
+    agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id))
+    agent.report()
+    assert hub.get(job.job_id) == done
+
+
+def test_agent_behind_is_told_that_the_job_ended(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id))
+    hub.wait(job.job_id)
+    agent.open_job(job.job_id, [FakeDisk("A")])
+    assert agent.expect("cancel_job").job_id == job.job_id

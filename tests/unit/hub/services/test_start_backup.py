@@ -1,0 +1,154 @@
+"""StartBackup: bad input gets a clear error and starts nothing."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sendense.v1 import backup_pb2 as pb
+from sendense.v1 import repository_pb2
+from tests.unit.hub.fake_agent import FakeAgent, FakeVm
+from tests.unit.hub.running_hub import RunningHub, refusal
+
+MakeAgent = Callable[..., FakeAgent]
+Code = grpc.StatusCode
+
+
+def jobs(hub: RunningHub) -> list[pb.Backup]:
+    return list(hub.backups.ListBackups(pb.ListBackupsRequest(), timeout=20).backups)
+
+
+@pytest.mark.parametrize("vm", ["pgtest1", "vm-1", "5020-pgtest1", "5020-PGTEST1"])
+def test_vm_is_found_by_name_moref_and_uuid(hub: RunningHub, agent: FakeAgent, vm: str) -> None:
+    assert hub.start(vm).vm_name == "pgtest1"
+    assert agent.expect("start_job").vmware_vm_id == "vm-1"
+
+
+def test_unknown_vm_is_not_found(hub: RunningHub, agent: FakeAgent) -> None:
+    status, reason, facts = refusal(lambda: hub.start("nobody"))
+    assert (status, reason) == (Code.NOT_FOUND, "VM_NOT_FOUND")
+    assert facts["vm"] == "nobody"
+    assert refusal(lambda: hub.start("pgtest1", site="dr"))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
+    assert jobs(hub) == []
+
+
+def test_vm_of_two_sites_needs_the_site(hub: RunningHub, agents: MakeAgent) -> None:
+    lab, dr = agents("lab"), agents("dr", FakeVm(instance_uuid="u2"))
+    status, reason, facts = refusal(hub.start)
+    assert (status, reason) == (Code.FAILED_PRECONDITION, "VM_AMBIGUOUS")
+    assert facts["sites"] == "dr,lab"
+    assert jobs(hub) == []
+    assert hub.start(site="dr").site == "dr"
+    assert dr.expect("start_job").instance_uuid == "u2"
+    assert hub.start(site="lab").site == "lab"
+    assert lab.expect("start_job").instance_uuid == "5020-pgtest1"
+
+
+def test_vms_that_share_a_uuid_are_refused(hub: RunningHub, agents: MakeAgent) -> None:
+    agents("lab", FakeVm("a"), FakeVm("a copied", moref="vm-2"))
+    assert refusal(lambda: hub.start("a"))[:2] == (Code.FAILED_PRECONDITION, "VM_UNIDENTIFIED")
+
+
+def test_vm_of_an_agent_that_is_away_is_unavailable(hub: RunningHub, agent: FakeAgent) -> None:
+    job = hub.start()
+    agent.close()
+    hub.wait(job.job_id)
+    status, reason, facts = refusal(hub.start)
+    assert (status, reason) == (Code.UNAVAILABLE, "AGENT_AWAY")
+    assert facts["site"] == "lab"
+
+
+def test_unknown_repository_is_not_found(hub: RunningHub, agent: FakeAgent) -> None:
+    assert refusal(lambda: hub.start(repository="nowhere"))[:2] == (
+        Code.NOT_FOUND,
+        "REPOSITORY_NOT_FOUND",
+    )
+    assert jobs(hub) == []
+
+
+def test_missing_repository_folder_is_refused_before_a_job_exists(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    shutil.rmtree(hub.repository_folder())
+    status, reason, facts = refusal(hub.start)
+    assert (status, reason) == (Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE")
+    assert facts["path"]
+    assert jobs(hub) == []
+    (listed,) = hub.repositories.ListRepositories(
+        repository_pb2.ListRepositoriesRequest(), timeout=20
+    ).repositories
+    assert listed.problem
+
+
+def test_second_job_of_a_context_names_the_running_one(hub: RunningHub, agent: FakeAgent) -> None:
+    first = hub.start()
+    status, reason, facts = refusal(hub.start)
+    assert (status, reason) == (Code.ALREADY_EXISTS, "BACKUP_RUNNING")
+    assert facts["job_id"] == first.job_id
+    assert len(jobs(hub)) == 1
+
+
+def test_repeated_request_returns_the_same_job(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent
+) -> None:
+    first = hub.start(request_id="nightly-1")
+    agent.expect("start_job")
+    assert hub.start(request_id="nightly-1").job_id == first.job_id
+    agent.close()
+    hub.wait(first.job_id)
+    # Also when the job has ended and its agent is away.
+    assert hub.start(request_id="nightly-1").status == pb.BACKUP_STATUS_FAILED
+    assert len(jobs(hub)) == 1
+
+
+def test_request_id_of_another_vm_is_refused(hub: RunningHub, agents: MakeAgent) -> None:
+    agents("lab", FakeVm("a"), FakeVm("b", moref="vm-2", instance_uuid="u2"))
+    hub.start("a", request_id="r")
+    assert refusal(lambda: hub.start("b", request_id="r"))[0] == Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "request_fields", [{"vm": ""}, {"request_id": "x" * 129}, {"backup_type": 7}], ids=str
+)
+def test_unusable_field_is_named(
+    hub: RunningHub, agent: FakeAgent, request_fields: dict[str, object]
+) -> None:
+    fields = {"vm": "pgtest1"} | request_fields
+    status, reason, facts = refusal(lambda: hub.start(**fields))  # type: ignore[arg-type]
+    assert (status, reason) == (Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert facts["field"] == next(iter(request_fields))
+
+
+def test_repositories_are_created_listed_and_not_shared(hub: RunningHub, tmp_path: Path) -> None:
+    def create(name: str, path: str, **more: bool) -> repository_pb2.Repository:
+        request = repository_pb2.CreateRepositoryRequest(name=name, path=path, **more)
+        return hub.repositories.CreateRepository(request, timeout=20).repository
+
+    made = create("second", str(tmp_path / "second"), make_default=True)
+    assert made.is_default
+    rows = hub.repositories.ListRepositories(
+        repository_pb2.ListRepositoriesRequest(), timeout=20
+    ).repositories
+    assert [(row.name, row.is_default, row.problem) for row in rows] == [
+        ("default", False, ""),
+        ("second", True, ""),
+    ]
+    assert all(row.free_bytes > 0 for row in rows)
+    for name, path, status, reason in [
+        ("second", str(tmp_path / "x"), Code.ALREADY_EXISTS, "REPOSITORY_EXISTS"),
+        ("third", str(tmp_path / "second"), Code.ALREADY_EXISTS, "REPOSITORY_EXISTS"),
+        ("third", str(tmp_path), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
+        ("third", str(tmp_path / "no" / "parent"), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
+        ("third", "relative", Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("a/b", str(tmp_path / "y"), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("", str(tmp_path / "y"), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+    ]:
+        assert refusal(lambda n=name, p=path: create(n, p))[:2] == (status, reason), name
+    assert (
+        hub.repositories.GetRepository(
+            repository_pb2.GetRepositoryRequest(repository=made.repository_id), timeout=20
+        ).repository.name
+        == "second"
+    )

@@ -1,0 +1,168 @@
+"""The hub as a program: made, started, stopped, killed and started again."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from hub.config import HubSettings
+from hub.main import Hub, only_hub_of
+from sendense.v1 import backup_pb2 as pb
+from shared.errors import ConfigurationError
+from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches
+from tests.unit.hub.running_hub import RunningHub, refusal, refused
+
+PROGRAM = [sys.executable, "-m", "hub.cli"]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    state = tmp_path / "state"
+    made = run("init", "--state-dir", state, "--repository", tmp_path / "repo")
+    assert made.returncode == 0, made.stderr
+    return state
+
+
+@pytest.fixture
+def served(state: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A hub process and its address."""
+    ready = state / "ready.json"
+    with subprocess.Popen(
+        [
+            *(*PROGRAM, "serve", "--config", state / "hub.toml"),
+            *("--listen", "127.0.0.1:0", "--ready-file", ready),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            while "hub_ready" not in (line := process.stderr.readline()):
+                assert line, "the hub ended"
+            yield process, json.loads(line)["address"]
+        finally:
+            process.kill()
+
+
+def test_init_makes_a_hub_and_changes_nothing_when_repeated(state: Path) -> None:
+    before = (state / "hub.toml").read_text()
+    again = run("init", "--state-dir", state)
+    assert again.returncode == 0
+    assert (state / "hub.toml").read_text() == before
+    assert str(state.parent / "repo") in again.stdout
+    assert not (state / "repository").exists()
+
+
+def test_errors_are_one_sentence_and_exit_code_1(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, word in [
+        (("serve", "--config", tmp_path / "none.toml"), "no such configuration file"),
+        (("serve", "--config", state / "hub.toml", "--listen", "0.0.0.0:1"), "loopback"),
+        (("init", "--state-dir", tmp_path / "file"), "file"),
+        (("init", "--state-dir", tmp_path / "new", "--repository", "/proc/no/such"), "/proc/no"),
+    ]:
+        failed = run(*arguments)
+        assert failed.returncode == 1, arguments
+        assert word in failed.stderr
+        assert "Traceback" not in failed.stderr
+
+
+def test_sigterm_ends_sessions_and_the_program(
+    served: tuple[subprocess.Popen[str], str], state: Path
+) -> None:
+    process, address = served
+    with FakeAgent(address, "lab", [FakeVm()]).connect() as agent:
+        process.send_signal(signal.SIGTERM)
+        error = agent.ended()
+        assert error is not None
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert process.wait(10) == 0
+    assert json.loads((state / "ready.json").read_text()) == {"address": address}
+
+
+def test_killed_hub_fails_its_jobs_at_the_next_start(settings: HubSettings) -> None:
+    first = Hub(settings)
+    first.start()
+    with (
+        FakeAgent(str(first.address), "lab", [FakeVm()]).connect() as agent,
+        grpc.insecure_channel(str(first.address)) as channel,
+    ):
+        hub = RunningHub(first, channel)
+        done = hub.start().job_id
+        agent.expect("start_job")
+        agent.run_job(done, [FakeDisk("AB")])
+        hub.wait(done)
+        kept = hub.files()
+        job = hub.start().job_id
+        agent.expect("start_job")
+        agent.open_job(job, [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")])
+        agent.expect("job_plan")
+        agent.upload(job, 0, "AB")
+        with Uploading(agent.channel) as up:
+            up.open(job, 1)
+            up.frame(batches("CD")[0])
+            up.until("ack")
+            left = hub.files() - kept
+            assert len(left) == 4
+            # What a killed hub leaves: no code of its own ran any more, so the
+            # second one finds rows and files as they are now.
+            second = Hub(settings)
+            with second, grpc.insecure_channel(str(second.address)) as again:
+                found = RunningHub(second, again)
+                assert found.get(job).status == pb.BACKUP_STATUS_FAILED
+                assert found.get(job).error.reason == "HUB_RESTARTED"
+                assert found.get(done).status == pb.BACKUP_STATUS_COMPLETED
+                assert found.files() == kept
+                # The VM is known, its agent is not there yet.
+                assert refusal(found.start)[1] == "AGENT_AWAY"
+    first.stop()
+
+
+def test_stopping_hub_fails_its_jobs_and_ends_watches(settings: HubSettings) -> None:
+    hub = Hub(settings)
+    hub.start()
+    with (
+        FakeAgent(str(hub.address), "lab", [FakeVm()]).connect() as agent,
+        grpc.insecure_channel(str(hub.address)) as channel,
+    ):
+        running = RunningHub(hub, channel)
+        job = running.start().job_id
+        watch = running.backups.WatchBackup(pb.WatchBackupRequest(job_id=job), timeout=20)
+        next(watch)
+        hub.stop()
+        error = agent.ended()
+        assert error is not None
+        assert refused(error)[1] == "HUB_STOPPING"
+        with pytest.raises(grpc.RpcError):
+            statuses = [answer.backup.status for answer in watch]
+            # It may see the job's end first.
+            assert statuses[-1] == pb.BACKUP_STATUS_FAILED
+            raise grpc.RpcError
+    with Hub(settings) as again, grpc.insecure_channel(str(again.address)) as channel:
+        assert RunningHub(again, channel).get(job).error.reason == "HUB_RESTARTED"
+
+
+def test_second_hub_on_a_state_folder_is_refused(tmp_path: Path) -> None:
+    with (
+        only_hub_of(tmp_path),
+        pytest.raises(ConfigurationError, match="another hub"),
+        only_hub_of(tmp_path),
+    ):
+        pass
+
+
+def test_taken_port_is_refused(hub: RunningHub, settings: HubSettings) -> None:
+    second = Hub(settings.model_copy(update={"listen": hub.address}))
+    with pytest.raises(ConfigurationError, match="cannot listen"):
+        second.start()
