@@ -84,7 +84,7 @@ class Chain:
             )
         visible = view.visible()
         ends = np.cumsum(view.sizes[visible], dtype=np.int64)
-        cuts = np.searchsorted(ends, np.arange(BATCH_BYTES, int(ends[-1]), BATCH_BYTES))
+        cuts = np.searchsorted(ends, np.arange(BATCH_BYTES, int(ends[-1]), BATCH_BYTES), "right")
         for within in np.split(visible, np.unique(cuts)):
             if len(within):
                 yield self._batch(region, view, within)

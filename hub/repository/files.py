@@ -6,9 +6,12 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from hub.repository.errors import LayerDamaged
 from hub.repository.paths import PARTIAL_SUFFIX
+
+_FOLDER_ATTEMPTS: Final = 100
 
 
 def sync_folder(path: Path) -> None:
@@ -31,7 +34,7 @@ def make_folders(root: Path, relative: str) -> Path:
     have come to its sync yet. Somebody may remove the outer folder, empty as it
     still is, before the inner one is made: then begin again.
     """
-    for attempts_left in (2, 1, 0):
+    for attempts_left in reversed(range(_FOLDER_ATTEMPTS)):
         folder = root
         try:
             for name in relative.split("/"):
@@ -39,7 +42,7 @@ def make_folders(root: Path, relative: str) -> Path:
                 folder.mkdir(exist_ok=True)
                 sync_folder(parent)
             break
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the latter: removed before mkdir looked
             if attempts_left == 0 or not root.is_dir():
                 raise
     return folder

@@ -208,7 +208,6 @@ class LayerWriter:
         record = pack_record(RecordKind.FOOTER, self._frames + 1, footer.pack())
         trailer = Trailer(self._journal_bytes, len(record)).pack()
         self._write_journal(record + trailer)
-        os.fsync(self._files.manifest_fd)
         return footer
 
     @contextmanager

@@ -45,22 +45,28 @@ class ReadHeader:
     def read(cls, fd: int) -> Self:
         """Read and check the header. Raises OSError, StructureWrong."""
         data = _read(fd, _HOST_CLUSTER, 0)
-        magic, version, backing_at, backing_bytes, bits, capacity, crypt, l1_entries = Struct(
-            ">4sIQIIQII"
-        ).unpack_from(data)
-        l1_at, table_at, table_clusters, snapshots = Struct(">QQII").unpack_from(data, 40)
-        incompatible, compatible, autoclear, order, length, compression = Struct(
-            ">QQQIIB"
-        ).unpack_from(data, 72)
-        if (magic, version, bits, order) != (b"QFI\xfb", 3, 16, 4):
+        magic, version, backing_at, backing_bytes, bits, capacity = Struct(">4sIQIIQ").unpack_from(
+            data
+        )
+        crypt, l1_entries, l1_at, table_at, table_clusters = Struct(">IIQQI").unpack_from(data, 32)
+        unused = Struct(">IQ").unpack_from(data, 60)  # snapshots and where they are
+        features = Struct(">QQQ").unpack_from(data, 72)  # incompatible, compatible, autoclear
+        order, length, compression = Struct(">IIB").unpack_from(data, 96)
+        if (magic, version, bits, order, length) != (b"QFI\xfb", 3, 16, 4, 112):
             raise StructureWrong("the header is not that of a QCOW2 version 3 image of 64 KiB")
-        if (incompatible, compatible, autoclear, crypt, snapshots) != (8, 0, 0, 0, 0):
+        if (crypt, *unused, *features) != (0, 0, 0, 8, 0, 0):
             raise StructureWrong("the header names features that the layer does not have")
-        if length < 105 or compression != 1:
+        if compression != 1:
             raise StructureWrong("the header does not say that clusters are compressed by zstd")
-        name = None
-        if backing_at:
-            name = data[backing_at : backing_at + backing_bytes].decode(errors="replace")
+        extensions = data[length : length + 16]
+        if not backing_at:
+            if backing_bytes or extensions[:8] != bytes(8):
+                raise StructureWrong("the header has extensions, but no backing file")
+            return cls(capacity, None, l1_entries, l1_at, table_at, table_clusters)
+        # Without the format QEMU would guess it from the backing file's content.
+        if extensions != Struct(">II8s").pack(0xE2792ACA, 5, b"qcow2"):
+            raise StructureWrong("the header does not say what format the backing file has")
+        name = data[backing_at : backing_at + backing_bytes].decode(errors="replace")
         return cls(capacity, name, l1_entries, l1_at, table_at, table_clusters)
 
 
@@ -119,7 +125,8 @@ class StructureCheck:
     def finish(self) -> None:
         """Check that nothing stands behind the last region, and the other refcounts."""
         self._check_no_table_before(len(self._l1))
-        self._settle(self._file_clusters)
+        covered = (int(np.flatnonzero(self._blocks).max(initial=-1)) + 1) * _REFCOUNTS
+        self._settle(max(self._file_clusters, covered))
         if self._counts.any():
             raise StructureWrong("clusters lie behind the end of the file")
 

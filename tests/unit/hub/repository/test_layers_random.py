@@ -33,9 +33,7 @@ SECTORS = st.one_of(
     drawings=st.lists(DRAWINGS, min_size=4, max_size=4),
     frame_clusters=st.integers(1, 9),
 )
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_chain_reads_as_the_guest_saw_it_when_drawn_at_random(
     sectors: int, growths: list[int], drawings: list[Drawing], frame_clusters: int
 ) -> None:
