@@ -1,0 +1,379 @@
+"""The `sendense` command in this process: what it prints, asks and returns."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sendense.cli.failures import ExitCode
+from sendense.cli.main import run
+from sendense.v1 import backup_pb2, context_pb2, inventory_pb2, repository_pb2
+from shared.errors import InvalidArgument as RefusedField
+from tests.unit.sdk.client_hub import ClientHub, draw, refused, stored
+
+Status = grpc.StatusCode
+JOB_ID = "backup-pgtest1-1759946759"
+
+
+def job(status: int = 3, **fields: object) -> backup_pb2.Backup:
+    return backup_pb2.Backup(
+        job_id=JOB_ID,
+        context_id="ctx-backup-pgtest1-1759943531",
+        vm_name="pgtest1",
+        site="site-1",
+        repository_name="default",
+        backup_type=2,
+        status=status,
+        created_at=Timestamp(seconds=1759946759),
+        started_at=Timestamp(seconds=1759946760),
+        completed_at=Timestamp(seconds=1759946885),
+        disk_count=1,
+        bytes_planned=3 << 30,
+        bytes_read=3 << 30,
+        bytes_transferred=300 << 20,
+        bytes_stored=301 << 20,
+        disks=[disk(status)],
+        **fields,
+    )
+
+
+def disk(status: int = 3) -> backup_pb2.BackupDisk:
+    return backup_pb2.BackupDisk(
+        disk_id=7,
+        job_id=JOB_ID,
+        disk_index=0,
+        vmware_disk_key=2000,
+        label="Hard disk 1",
+        capacity_bytes=102 << 30,
+        backup_type=2,
+        base_job_id="backup-pgtest1-1",
+        disk_change_id="52 de c0/12",
+        bytes_planned=3 << 30,
+        bytes_read=3 << 30,
+        bytes_transferred=300 << 20,
+        status=status,
+    )
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientHub]:
+    with ClientHub() as hub:
+        monkeypatch.setenv("SENDENSE_HUB", hub.address)
+        hub.state.backups = [job()]
+        hub.state.disks = [disk()]
+        hub.state.contexts = [
+            context_pb2.BackupContext(
+                context_id="ctx-1",
+                vm_name="pgtest1",
+                total_backups_run=4,
+                successful_backups=3,
+                failed_backups=1,
+                last_backup_type=2,
+            )
+        ]
+        hub.state.repositories = [
+            repository_pb2.Repository(
+                repository_id="repo-1",
+                name="default",
+                path="/srv/backups",
+                is_default=True,
+                total_bytes=1 << 40,
+                free_bytes=1 << 38,
+            )
+        ]
+        vsphere = inventory_pb2.VsphereEndpoint(address="10.0.0.5", full_name="VMware ESXi 8.0.3")
+        hub.state.agents = [
+            inventory_pb2.Agent(site="site-1", connected=True, vsphere=vsphere, vm_count=5)
+        ]
+        independent = inventory_pb2.VirtualDisk(
+            label="Hard disk 2", capacity_bytes=1 << 30, not_protectable_reason="independent"
+        )
+        hub.state.virtual_machines = [
+            inventory_pb2.VirtualMachine(
+                name="pgtest1",
+                site="site-1",
+                vmware_vm_id="vm-12",
+                power_state="poweredOn",
+                disks=[independent],
+            )
+        ]
+        yield hub
+
+
+def lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("vm list", ["pgtest1 site-1 vm-12 on 1 1.0 GiB off agent away; Hard disk 2: independent"]),
+        (
+            "job list",
+            [
+                f"{JOB_ID} pgtest1 site-1 default incremental completed 2025-10-08 18:05:59Z "
+                "2 min 05 s 3.0 GiB 300 MiB 301 MiB"
+            ],
+        ),
+        (
+            f"job show {JOB_ID}",
+            ["status completed", "took 2 min 05 s", "read 3.0 GiB of 3.0 GiB", "sent 300 MiB"],
+        ),
+        ("context list", ["ctx-1 pgtest1 3 1 incremental"]),
+        ("context show ctx-1", ["backups 4 run, 3 completed, 1 failed"]),
+        (
+            f"disk list --job {JOB_ID}",
+            [f"{JOB_ID} 0 2000 Hard disk 1 102 GiB incremental completed 3.0 GiB 300 MiB 0 B"],
+        ),
+        (f"disk show {JOB_ID} 0", ["base backup-pgtest1-1", "change id 52 de c0/12"]),
+        ("repository list", ["default yes /srv/backups 256 GiB 1.0 TiB"]),
+        ("repository show default", ["path /srv/backups", "free 256 GiB of 1.0 TiB"]),
+        ("repository create second /srv/second", ["repository second", "path /srv/second"]),
+        ("agent list", ["site-1 yes VMware ESXi 8.0.3 at 10.0.0.5 5 0"]),
+        ("agent show site-1", ["connected yes", "vSphere VMware ESXi 8.0.3"]),
+        (
+            f"job cancel {JOB_ID}",
+            [
+                f"{JOB_ID}: completed in 2 min 05 s, incremental, 3.0 GiB read, 300 MiB sent, 301 MiB stored"
+            ],
+        ),
+        ("backup start pgtest1", ["backup-pgtest1-1"]),
+    ],
+)
+def test_people_get_the_facts(hub, capsys, command, expected):
+    assert run(command.split()) == ExitCode.OK
+    printed = lines(capsys.readouterr().out)
+    assert [line for line in expected if line not in printed] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "name"),
+    [
+        ("vm list", inventory_pb2.ListVirtualMachinesResponse, "virtual_machines"),
+        ("job list", backup_pb2.ListBackupsResponse, "backups"),
+        ("context list", context_pb2.ListContextsResponse, "contexts"),
+        (f"disk list --job {JOB_ID}", context_pb2.ListDisksResponse, "disks"),
+        ("repository list", repository_pb2.ListRepositoriesResponse, "repositories"),
+        ("agent list", inventory_pb2.ListAgentsResponse, "agents"),
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_lists_are_one_json_document(hub, capsys, command, kind, name, place):
+    words = command.split()
+    assert run(["--json", *words] if place == "before" else [*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(getattr(ParseDict(document, kind()), name)) == getattr(hub.state, name)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (f"job show {JOB_ID}", lambda hub: hub.state.backups[0]),
+        ("context show ctx-1", lambda hub: hub.state.contexts[0]),
+        (
+            f"disk show {JOB_ID} 0",
+            lambda hub: context_pb2.GetDiskResponse(disk=hub.state.disks[0], chain=hub.state.disks),
+        ),
+        ("repository show default", lambda hub: hub.state.repositories[0]),
+        ("repository create second /srv/2", lambda hub: hub.state.repositories[1]),
+        ("agent show site-1", lambda hub: hub.state.agents[0]),
+        (f"job cancel {JOB_ID}", lambda hub: hub.state.backups[0]),
+        ("backup start pgtest1", lambda hub: hub.state.backups[0]),
+    ],
+)
+def test_single_things_are_one_json_document(hub, capsys, command, expected):
+    assert run([*command.split(), "--json"]) == 0
+    message = expected(hub)
+    assert ParseDict(json.loads(capsys.readouterr().out), type(message)()) == message
+
+
+def test_json_keeps_the_names_and_zeros_of_the_protos(hub, capsys):
+    assert run(["job", "show", JOB_ID, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["bytes_read"] == str(3 << 30)
+    assert document["disks"][0]["bytes_stored"] == "0"
+    assert document["status"] == "BACKUP_STATUS_COMPLETED"
+    assert document["created_at"] == "2025-10-08T18:05:59Z"
+
+
+def test_backup_start_asks_for_what_was_typed(hub):
+    words = "backup start pgtest1 --site s1 --repository r1 --type full --quiesce"
+    assert run(words.split()) == 0
+    (request,) = hub.state.requests("StartBackup")
+    assert (request.vm, request.site, request.repository) == ("pgtest1", "s1", "r1")
+    assert request.backup_type == backup_pb2.BACKUP_TYPE_FULL
+    assert request.quiesce
+
+
+def test_job_list_filters_and_stops_at_its_limit(hub, capsys):
+    hub.state.backups = [backup_pb2.Backup(job_id=f"job-{n}") for n in range(500)]
+    words = "job list --vm pgtest1 --status failed --repository r1 --limit 3 --json"
+    assert run(words.split()) == 0
+    assert len(json.loads(capsys.readouterr().out)["backups"]) == 3
+    (request,) = hub.state.requests("ListBackups")
+    assert (request.vm_name, request.repository) == ("pgtest1", "r1")
+    assert request.status == backup_pb2.BACKUP_STATUS_FAILED
+
+
+@pytest.mark.parametrize(("status", "code"), [(3, 0), (4, 1), (5, 1)])
+@pytest.mark.parametrize("command", ["backup start pgtest1 --wait", f"job watch {JOB_ID}"])
+def test_following_ends_with_the_job(hub, capsys, command, status, code):
+    error = backup_pb2.BackupError(reason="DISK_FULL", message="no space") if status > 3 else None
+    warning = backup_pb2.BackupWarning(code="DISK_SKIPPED", message="left out", disk_label="D2")
+    last = job(status, error=error, warnings=[warning])
+    hub.state.watches = [[job(1), job(2, warnings=[warning]), last]]
+    assert run(command.split()) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    printed = lines(err)
+    assert printed.count("warning: D2: left out (DISK_SKIPPED)") == 1
+    assert any(
+        line.startswith("disk 0 (Hard disk 1): 3.0 GiB of 3.0 GiB (100 %)") for line in printed
+    )
+    assert ("no space (DISK_FULL)" in printed[-1]) == (status > 3)
+
+
+def test_watch_prints_a_json_line_for_every_state(hub, capsys):
+    hub.state.watches = [[job(1), job(2), job(4)]]
+    assert run(["job", "watch", JOB_ID, "--json"]) == 1
+    out, err = capsys.readouterr()
+    states = [ParseDict(json.loads(line), backup_pb2.Backup()) for line in out.splitlines()]
+    assert states == [job(1), job(2), job(4)]
+    assert err == ""
+
+
+def test_backup_start_wait_prints_the_last_state_as_json(hub, capsys):
+    hub.state.watches = [[job(1), job(3)]]
+    assert run(["backup", "start", "pgtest1", "--wait", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert ParseDict(document, backup_pb2.Backup()) == job(3)
+
+
+@pytest.mark.parametrize("file_format", ["raw", "qcow2"])
+def test_restore_writes_the_disk(hub, capsys, tmp_path, file_format):
+    hub.state.restore = lambda: stored(draw("AB.1"), job_id=JOB_ID)
+    target = tmp_path / "disk"
+    words = ["restore", JOB_ID, "0", "--output", str(target), "--format", file_format]
+    assert run([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["path"] == str(target)
+    assert document["capacity_bytes"] == 4 * 65536
+    assert target.read_bytes()[:4] == (b"QFI\xfb" if file_format == "qcow2" else b"A0-#")
+    assert "disk 0 (Hard disk 1): 192 KiB of 192 KiB (100 %)" in err
+
+
+def test_restore_replaces_a_file_only_by_force(hub, capsys, tmp_path):
+    hub.state.restore = lambda: stored(draw("A"), job_id=JOB_ID)
+    target = tmp_path / "disk.raw"
+    target.write_bytes(b"precious")
+    words = ["restore", JOB_ID, "0", "-o", str(target)]
+    assert run(words) == ExitCode.REFUSED
+    assert target.read_bytes() == b"precious"
+    assert "(TARGET_EXISTS)" in capsys.readouterr().err
+    assert run([*words, "--force"]) == 0
+    assert target.read_bytes() == draw("A")
+    assert re.search(r"digest [0-9a-f]{16}… as backed up", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (refused("no such job"), ExitCode.NOT_FOUND),
+        (refused("x", status=Status.ALREADY_EXISTS, code="BACKUP_RUNNING"), ExitCode.REFUSED),
+        (refused("x", status=Status.FAILED_PRECONDITION, code="VM_AMBIGUOUS"), ExitCode.REFUSED),
+        (refused("x", status=Status.RESOURCE_EXHAUSTED, code="FULL"), ExitCode.REFUSED),
+        (refused("x", status=Status.UNAVAILABLE, code="AGENT_AWAY"), ExitCode.REFUSED),
+        (refused("x", status=Status.DATA_LOSS, code="LAYER_DAMAGED"), ExitCode.DATA_DAMAGED),
+        (RefusedField("vm", "empty"), ExitCode.USAGE),
+        (Status.UNAVAILABLE, ExitCode.HUB_UNREACHABLE),
+        (Status.INTERNAL, ExitCode.FAILED),
+    ],
+)
+def test_errors_have_exit_codes_and_reasons(hub, capsys, failure, code):
+    hub.state.failures["StartBackup"] = [failure] * 4
+    assert run(["backup", "start", "pgtest1"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"error: .+ \([A-Z_]+\)\n", err)
+
+
+def test_errors_are_json_when_json_was_asked_for(hub, capsys):
+    failure = refused("job nope does not exist")
+    hub.state.failures["GetBackup"] = [failure]
+    assert run(["job", "show", "nope", "--json"]) == ExitCode.NOT_FOUND
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err) == {
+        "error": {
+            "reason": "JOB_NOT_FOUND",
+            "message": "job nope does not exist",
+            "metadata": {"sentence": "job nope does not exist"},
+            "exit_code": 4,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nonsense",
+        "job",
+        "job show",
+        "job list --status odd",
+        "job list --limit 0",
+        "backup start pgtest1 --type odd",
+        "restore job-1 0",
+        "restore job-1 first --output x",
+        "restore job-1 -1 --output x",
+        "disk list",
+        "disk list --job a --context b",
+        "--hub nowhere job list",
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(hub, capsys, words):
+    assert run(words.split()) == ExitCode.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"error: .+ \((USAGE|INVALID_ARGUMENT)\)\n", err)
+    assert run([*words.split(), "--json"]) == ExitCode.USAGE
+    assert json.loads(capsys.readouterr().err)["error"]["exit_code"] == 2
+    assert hub.state.seen == []
+
+
+def test_hub_option_is_taken_anywhere_and_beats_the_environment(hub, capsys, monkeypatch):
+    monkeypatch.setenv("SENDENSE_HUB", "127.0.0.1:1")
+    assert run(["--hub", hub.address, "agent", "list"]) == 0
+    assert run(["agent", "list", "--hub", hub.address]) == 0
+    assert run(["agent", "list"]) == ExitCode.HUB_UNREACHABLE
+    assert "hub 127.0.0.1:1 cannot be reached" in capsys.readouterr().err
+
+
+def test_names_from_a_guest_cannot_command_the_terminal(hub, capsys):
+    hub.state.virtual_machines[0].name = "\x1b[2Jevil[bold]\n"
+    assert run(["vm", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\\x1b[2Jevil[bold]\\n" in out
+
+
+def test_nothing_to_list_is_said(capsys, monkeypatch):
+    with ClientHub() as hub:
+        monkeypatch.setenv("SENDENSE_HUB", hub.address)
+        for words in ("vm list", "job list", "context list", "repository list", "agent list"):
+            assert run(words.split()) == 0
+            assert re.fullmatch(r"no \w+\n", capsys.readouterr().out)
+
+
+def test_defects_are_told_without_a_traceback(hub, capsys, monkeypatch):
+    def broken(self: object, **_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("sendense.Client.list_agents", broken)
+    assert run(["agent", "list"]) == ExitCode.FAILED
+    err = capsys.readouterr().err
+    assert err == "error: unexpected ZeroDivisionError: oops (INTERNAL)\n"
