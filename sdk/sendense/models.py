@@ -1,9 +1,20 @@
-"""The enumerations of the API as Python enums; their numbers are those of the protos."""
+"""The enumerations of the API as Python enums; their numbers are those of the protos.
+
+`BackupStatus(job.status)` turns a message's number into one; a number that this
+version does not know, from a newer hub, becomes UNSPECIFIED.
+"""
 
 from enum import IntEnum
+from typing import Self
 
 
-class BackupType(IntEnum):
+class _Open(IntEnum):
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        return cls(0) if isinstance(value, int) else None
+
+
+class BackupType(_Open):
     """How a disk, or most of a job, is backed up."""
 
     UNSPECIFIED = 0
@@ -11,7 +22,7 @@ class BackupType(IntEnum):
     INCREMENTAL = 2
 
 
-class BackupStatus(IntEnum):
+class BackupStatus(_Open):
     """Where a job or a disk stands."""
 
     UNSPECIFIED = 0
@@ -27,7 +38,7 @@ class BackupStatus(IntEnum):
         return self >= BackupStatus.COMPLETED
 
 
-class ConsistencyLevel(IntEnum):
+class ConsistencyLevel(_Open):
     """What the snapshot promises of the data's state."""
 
     UNSPECIFIED = 0

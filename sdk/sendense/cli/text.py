@@ -69,7 +69,7 @@ def plain(text: str) -> str:
 
 
 def _name(kind: type[BackupStatus | BackupType | ConsistencyLevel], value: int) -> str:
-    try:
-        return "" if value == 0 else kind(value).name.lower().replace("_", " ")
-    except ValueError:
-        return str(value)
+    known = kind(value)
+    if known == 0:
+        return str(value) if value else ""
+    return known.name.lower().replace("_", " ")

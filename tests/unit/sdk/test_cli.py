@@ -361,6 +361,12 @@ def test_names_from_a_guest_cannot_command_the_terminal(hub, capsys):
     assert "\\x1b[2Jevil[bold]\\n" in out
 
 
+def test_state_of_a_newer_hub_is_shown_as_its_number(hub, capsys):
+    hub.state.backups = [job(99)]
+    assert run(["job", "show", JOB_ID]) == 0
+    assert "status 99" in lines(capsys.readouterr().out)
+
+
 def test_nothing_to_list_is_said(capsys, monkeypatch):
     with ClientHub() as hub:
         monkeypatch.setenv("SENDENSE_HUB", hub.address)

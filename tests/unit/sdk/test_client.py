@@ -266,6 +266,13 @@ def test_enumerations_are_those_of_the_protos(kind):
     assert {f"{prefix}_{m.name}": m.value for m in kind} == {v.name: v.number for v in values}
 
 
+def test_states_of_a_newer_hub_are_no_ends():
+    assert BackupStatus(99) is BackupStatus.UNSPECIFIED
+    assert not BackupStatus(99).ended
+    with pytest.raises(ValueError, match="odd"):
+        BackupStatus("odd")
+
+
 def test_public_names_exist_and_are_sorted():
     assert all(hasattr(sendense, name) for name in sendense.__all__)
     assert sendense.__all__ == sorted(sendense.__all__)
