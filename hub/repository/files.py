@@ -55,7 +55,7 @@ def write_file_durably(path: Path, content: bytes) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(fd, 0o644)
+            os.fchmod(fd, 0o640)
             os.fsync(fd)
         Path(name).replace(path)
     except BaseException:

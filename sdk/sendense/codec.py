@@ -269,6 +269,8 @@ class ClusterDecoder:
                     raise ClusterDamaged(
                         f"cluster {number} does not decompress: {error}"
                     ) from error
+                if len(cluster) != CLUSTER_BYTES:
+                    raise ClusterDamaged(f"cluster {number} has {len(cluster)} bytes")
             if cluster_digest(cluster) != digests[digest_at : digest_at + DIGEST_BYTES]:
                 raise ClusterDamaged(
                     f"cluster {number} does not have the digest it was stored with"
