@@ -22,7 +22,9 @@ from hub.server import HubServer
 from shared.errors import ConfigurationError
 
 LOCK_NAME: Final = "hub.lock"
-STOP_GRACE_S: Final = 5.0
+# Both together, and two seconds for gRPC itself, stay below 10 s.
+LEAVE_S: Final = 4.0
+STOP_GRACE_S: Final = 3.0
 _log = structlog.get_logger(__name__)
 
 
@@ -56,10 +58,11 @@ class Hub:
         stopping = HubStopping()
         self._server.refuse()
         self.parts.deadlines.close()
-        self.parts.agents.close(stopping)
         self.parts.uploads.stop(stopping)
+        self.parts.agents.close(stopping, LEAVE_S)
         self.parts.board.close()
         self._server.stop(STOP_GRACE_S)
+        self.parts.metrics.stop()
         self.parts.catalog.close()
         _log.info("hub_stopped")
 

@@ -1,5 +1,7 @@
 """Numbers for Prometheus, in a registry of their own."""
 
+from wsgiref.simple_server import WSGIServer
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from shared.errors import ConfigurationError
@@ -9,6 +11,7 @@ class Metrics:
     """Counts what the hub does. Thread-safe."""
 
     def __init__(self) -> None:
+        self._server: WSGIServer | None = None
         self.registry = CollectorRegistry()
         self.jobs_started = Counter(
             "sendense_hub_jobs_started", "Backup jobs started", registry=self.registry
@@ -31,13 +34,20 @@ class Metrics:
         )
 
     def serve(self, host: str, port: int) -> None:
-        """Answer scrapes over HTTP from a thread that ends with the process.
+        """Answer scrapes over HTTP, until `stop`.
 
         Raises ConfigurationError when the address cannot be listened on.
         """
         try:
-            start_http_server(port, addr=host, registry=self.registry)
+            self._server, _ = start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
             raise ConfigurationError(
                 "metrics_listen", f"cannot listen on {host}:{port}: {error.strerror}"
             ) from error
+
+    def stop(self) -> None:
+        """End the answering, if it was begun. May be called twice."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()

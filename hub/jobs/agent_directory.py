@@ -32,11 +32,18 @@ class AgentDirectory:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
         self._sites: dict[str, _Site] = {}
+        self._closed: SendenseError | None = None
 
     def join(self, link: AgentLink, now: datetime) -> None:
-        """The agent of `link.site` is connected from now on. Raises SiteTaken."""
+        """The agent of `link.site` is connected from now on.
+
+        Raises SiteTaken, and what the directory was closed with.
+        """
         with self._lock:
+            if self._closed is not None:
+                raise self._closed
             site = self._sites.setdefault(link.site, _Site())
             if site.link is not None and site.link is not link:
                 raise SiteTaken(link.site, site.link.hostname)
@@ -49,6 +56,7 @@ class AgentDirectory:
             site = self._sites.get(link.site)
             if site is not None and site.link is link:
                 site.link = None
+                self._left.notify_all()
 
     def seen(self, link: AgentLink, now: datetime) -> None:
         """The agent gave a sign of life."""
@@ -129,12 +137,18 @@ class AgentDirectory:
             raise VmUnidentified(one.name, f"{', '.join(twins)} has the same instance uuid")
         return one
 
-    def close(self, error: SendenseError) -> None:
-        """End all sessions."""
+    def close(self, error: SendenseError, timeout_s: float) -> None:
+        """End all sessions and wait, so long at most, until they have left; none begins any more."""
         with self._lock:
-            links = [site.link for site in self._sites.values() if site.link is not None]
+            self._closed = error
+            links = self._links()
         for link in links:
             link.close(error)
+        with self._lock:
+            self._left.wait_for(lambda: not self._links(), timeout_s)
+
+    def _links(self) -> list[AgentLink]:
+        return [site.link for site in self._sites.values() if site.link is not None]
 
 
 def _in_order(names: Iterable[str]) -> Sequence[str]:

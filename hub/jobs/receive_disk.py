@@ -322,6 +322,7 @@ class _Upload:
         try:
             with self._parts.catalog.write() as session:
                 break_disk(session, self._disk_id, error)
+            self._parts.board.changed(self.job_id)
             if broke:
                 # The agent may have broken it off for a reason of its own, which
                 # it is about to report: that one is worth more than "it broke".

@@ -2,14 +2,19 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
+from hub import cli
+from hub.catalog.engine import Catalog
 from hub.config import HubSettings
 from hub.main import Hub, only_hub_of
 from sendense.v1 import backup_pb2 as pb
@@ -20,17 +25,13 @@ from tests.unit.hub.running_hub import RunningHub, refusal, refused
 PROGRAM = [sys.executable, "-m", "hub.cli"]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60
-    )
-
-
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     state = tmp_path / "state"
-    made = run("init", "--state-dir", state, "--repository", tmp_path / "repo")
-    assert made.returncode == 0, made.stderr
+    made = CliRunner().invoke(
+        cli.app, ["init", "--state-dir", str(state), "--repository", str(tmp_path / "repo")]
+    )
+    assert made.exit_code == 0, made.output
     return state
 
 
@@ -57,25 +58,77 @@ def served(state: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_init_makes_a_hub_and_changes_nothing_when_repeated(state: Path) -> None:
     before = (state / "hub.toml").read_text()
-    again = run("init", "--state-dir", state)
-    assert again.returncode == 0
+    again = CliRunner().invoke(cli.app, ["init", "--state-dir", str(state)])
+    assert again.exit_code == 0
     assert (state / "hub.toml").read_text() == before
     assert str(state.parent / "repo") in again.stdout
     assert not (state / "repository").exists()
 
 
-def test_errors_are_one_sentence_and_exit_code_1(state: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for arguments, word in [
-        (("serve", "--config", tmp_path / "none.toml"), "no such configuration file"),
-        (("serve", "--config", state / "hub.toml", "--listen", "0.0.0.0:1"), "loopback"),
-        (("init", "--state-dir", tmp_path / "file"), "file"),
-        (("init", "--state-dir", tmp_path / "new", "--repository", "/proc/no/such"), "/proc/no"),
-    ]:
-        failed = run(*arguments)
-        assert failed.returncode == 1, arguments
-        assert word in failed.stderr
-        assert "Traceback" not in failed.stderr
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["serve", "--config", "{0}/none.toml"], "no such configuration file"),
+        (["serve", "--config", "{0}/bad.toml"], "catalog_url"),
+        (["serve", "--config", "{0}/hub.toml"], "db upgrade"),
+        (["serve", "--config", "{0}/hub.toml", "--listen", "0.0.0.0:1"], "loopback"),
+        (["init", "--state-dir", "{0}/bad.toml"], "bad.toml"),
+        (["init", "--state-dir", "{0}/new", "--repository", "/proc/no/such"], "/proc/no/such"),
+    ],
+    ids=["no-file", "bad-file", "no-schema", "not-loopback", "no-folder", "no-repository"],
+)
+def test_error_is_one_sentence_and_exit_code_1(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    word: str,
+) -> None:
+    (tmp_path / "bad.toml").write_text('listen = "127.0.0.1:0"\n')
+    (tmp_path / "hub.toml").write_text(
+        f'state_dir = "{tmp_path}"\ncatalog_url = "sqlite:///{tmp_path}/catalog.db"\n'
+        'listen = "127.0.0.1:0"\n'
+    )
+    # Logging is set up once a process, for the stderr of that moment.
+    monkeypatch.setattr(cli, "configure_logging", lambda level: None)
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(
+        sys, "argv", ["sendense-hub", *(part.format(tmp_path) for part in arguments)]
+    )
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
+            signal.signal(number, handler)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.strip()
+    assert word in said
+    assert len(said.splitlines()) == 1
+
+
+def test_schema_is_upgraded_by_command(
+    settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = f"sqlite:///{tmp_path / 'fresh.db'}"
+    monkeypatch.setenv("SENDENSE_HUB_CATALOG_URL", catalog)
+    monkeypatch.setenv("SENDENSE_HUB_STATE_DIR", str(tmp_path))
+    runner = CliRunner()
+    assert "catalog none" in runner.invoke(cli.app, ["db", "current"]).stdout
+    assert runner.invoke(cli.app, ["db", "upgrade"]).exit_code == 0
+    assert "catalog none" not in runner.invoke(cli.app, ["db", "current"]).stdout
+    Catalog(catalog).require_newest()
+
+
+def test_metrics_are_served_when_asked_for(settings: HubSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        Hub(settings.model_copy(update={"metrics_listen": f"127.0.0.1:{port}"})) as hub,
+        FakeAgent(str(hub.address), "lab", [FakeVm()]).connect(),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer,
+    ):
+        assert "sendense_hub_agents_connected 1.0" in answer.read().decode()
 
 
 def test_sigterm_ends_sessions_and_the_program(
