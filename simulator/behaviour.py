@@ -37,6 +37,8 @@ class Faults:
         self._methods: Counter[str] = Counter()
         self._read_cuts: list[int] = []
         self._read_errors: list[int] = []
+        self._hold_from: int | None = None
+        self._released = threading.Event()
         self._reads = 0
 
     def fail_method(self, method: str, times: int = 1) -> None:
@@ -54,6 +56,22 @@ class Faults:
         with self._lock:
             self._read_errors.append(self._reads + on_read)
 
+    def hold_reads(self, on_read: int) -> None:
+        """Answer neither read request `on_read`, counted from 0 now, nor later ones, until released."""
+        with self._lock:
+            self._hold_from = self._reads + on_read
+            self._released.clear()
+
+    def release_reads(self) -> None:
+        """Go on answering."""
+        with self._lock:
+            self._hold_from = None
+            self._released.set()
+
+    def wait_released(self, timeout_s: float) -> bool:
+        """Wait for `release_reads`; False when it did not come."""
+        return self._released.wait(timeout_s)
+
     def assert_all_fired(self) -> None:
         """Raises AssertionError naming what was ordered and did not happen."""
         with self._lock:
@@ -69,7 +87,7 @@ class Faults:
                 self._methods[method] -= 1
                 raise InjectedFault(f"{method} was told to fail")
 
-    def read_requested(self) -> Literal["answer", "cut", "error"]:
+    def read_requested(self) -> Literal["answer", "cut", "error", "hold"]:
         """What is to happen with the read request that just arrived."""
         with self._lock:
             number = self._reads
@@ -80,4 +98,6 @@ class Faults:
             if number in self._read_errors:
                 self._read_errors.remove(number)
                 return "error"
+            if self._hold_from is not None and number >= self._hold_from:
+                return "hold"
             return "answer"

@@ -3,9 +3,7 @@
 import base64
 import json
 import os
-import signal
 import sys
-import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from simulator.control import ControlError, ControlServer, ask
-from simulator.site import SimulatedSite
-from simulator.site_file import SiteFileError, SiteSpec, default_site, load_site, parse_size
+from simulator.control_client import ControlError, ask
+from simulator.sizes import parse_size
 
 app = typer.Typer(
     help="A simulated ESXi site: pyVmomi and NFC clients cannot tell it from a real host.",
@@ -105,59 +102,22 @@ def run(
 ) -> None:
     """Run a site until interrupted. Its disks start anew each time; STATE_DIR keeps the
     certificate and the password of the user root."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    # The server's imports (pyVmomi, numpy) take most of a second: no other command needs them.
+    from simulator.serve import CannotServe, serve
+
     try:
-        spec: SiteSpec = load_site(site) if site else default_site()
-        running = SimulatedSite(
+        serve(
             state_dir,
+            site,
             listen=listen,
             port=port,
             nfc_port=nfc_port,
+            ready_file=ready_file,
             record_snapshots=record_snapshots,
-            behaviour=spec.behaviour,
+            announce=lambda text: _errors.print(text, highlight=False),
         )
-    except SiteFileError as error:
+    except CannotServe as error:
         raise _fail(str(error)) from error
-    except (OSError, OverflowError) as error:
-        raise _fail(f"cannot start on {listen}, ports {port} and {nfc_port}: {error}") from error
-    try:
-        spec.build(running)
-        control = ControlServer(state_dir / "control.sock", running)
-    except (SiteFileError, OSError) as error:
-        running.close()
-        raise _fail(str(error)) from error
-    try:
-        control.start()
-        running.start()
-        facts = _ready_facts(running, control.path)
-        if ready_file:
-            _write_ready_file(ready_file, facts)
-        _errors.print(f"simulated ESXi at https://{running.address}, NFC on {running.nfc_port}")
-        stop.wait()  # for as long as the user wants
-    finally:
-        if ready_file:
-            ready_file.unlink(missing_ok=True)
-        control.close()
-        running.close()
-
-
-def _ready_facts(site: SimulatedSite, control: Path) -> dict[str, Any]:
-    return {
-        "address": site.address,
-        "nfc_port": site.nfc_port,
-        "certificate_sha256": site.certificate_sha256,
-        "user": site.user,
-        "password_file": str(site.password_file.resolve()),
-        "control": str(control.resolve()),
-    }
-
-
-def _write_ready_file(path: Path, facts: dict[str, Any]) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 @app.command()

@@ -6,28 +6,21 @@ One JSON object per line, one answer line each: {"ok": true, ...} or {"ok": fals
 import base64
 import contextlib
 import json
-import socket
 import socketserver
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from simulator.control_client import LONGEST_LINE, Answer, ControlError
 from simulator.disks.disk import SimulatedDisk
 from simulator.disks.sparse import stored_bytes
 from simulator.machines import OperationRefused, SimulatedVm, Snapshot
 from simulator.site import SimulatedSite
 
-LONGEST_LINE: Final = 16 << 20
 LONGEST_CONTENT: Final = 4 << 20
 _DEADLINE_S: Final = 300.0
 _SHUTDOWN_S: Final = 10.0
-
-Answer = dict[str, Any]
-
-
-class ControlError(Exception):
-    """The request cannot be done; the text says why."""
 
 
 class Control:
@@ -249,24 +242,3 @@ class ControlServer:
             self._thread.join(_SHUTDOWN_S)
         self._server.server_close()
         self.path.unlink(missing_ok=True)
-
-
-def ask(path: Path, request: Answer, timeout_s: float = _DEADLINE_S) -> Answer:
-    """Send one request to a running simulator. Raises ControlError."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(str(path))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile("rb") as reader:
-                line = reader.readline(LONGEST_LINE)
-    except FileNotFoundError as error:
-        raise ControlError(f"{path}: no control socket; is the simulator running?") from error
-    except OSError as error:
-        raise ControlError(f"{path}: the simulator does not answer: {error}") from error
-    if not line:
-        raise ControlError(f"{path}: the simulator closed the connection")
-    answer: Answer = json.loads(line)
-    if not answer.pop("ok"):
-        raise ControlError(str(answer["error"]))
-    return answer

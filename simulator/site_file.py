@@ -21,7 +21,6 @@ uuid = "..."                    # optional
 ```
 """
 
-import re
 import tomllib
 import uuid
 from collections.abc import Callable
@@ -33,9 +32,8 @@ from simulator.behaviour import Behaviour
 from simulator.disks.disk import DiskSpec
 from simulator.machines import POWER_STATES
 from simulator.site import SimulatedSite
+from simulator.sizes import parse_size
 
-_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]iB|B|)")
 _MODES = ("persistent", "independent_persistent", "independent_nonpersistent")
 _VM_KEYS = {
     "name": str,
@@ -86,16 +84,6 @@ class SiteSpec:
                 site.add_vm(vm.name, vm.disks, **vm.options)
             except (ValueError, OSError) as error:
                 raise SiteFileError(f"VM {vm.name}: {error}") from error
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes of "102 GiB", "512" or 512. Raises ValueError."""
-    if isinstance(text, int):
-        return text
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no size: a number with KiB, MiB, GiB or TiB is one")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def default_site() -> SiteSpec:

@@ -38,6 +38,7 @@ class Channel:
         self._sock = sock
         self._secured = isinstance(sock, ssl.SSLSocket)
         self._buffer = bytearray()
+        self._scratch = bytearray()
 
     def read(self, length: int) -> bytes:
         """Exactly so many bytes. Raises Closed."""
@@ -64,6 +65,12 @@ class Channel:
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return True
         return bool(select.select([self._sock], [], [], 0)[0])
+
+    def peer_gone(self) -> bool:
+        """Whether the other side has closed the connection, also when input is waiting."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def send(self, *parts: bytes | memoryview) -> None:
         """Send all of it. Raises Closed."""
@@ -114,25 +121,31 @@ class Channel:
         self._send_parts(pending)
 
     def _gathered(self, head: bytes, segments: Sequence[Segment]) -> memoryview:
-        whole = memoryview(bytearray(len(head) + sum(one.length for one in segments)))
+        size = len(head) + sum(one.length for one in segments)
+        if size > len(self._scratch):
+            self._scratch = bytearray(size)
+        whole = memoryview(self._scratch)[:size]
         whole[: len(head)] = head
         fill(whole[len(head) :], segments)
         return whole
 
 
 def fill(buffer: memoryview, segments: Sequence[Segment]) -> None:
-    """Put the bytes of segments into a zeroed buffer of their length. Raises Closed."""
+    """Put the bytes of segments into a buffer of their length. Raises Closed."""
     at = 0
     for segment in segments:
-        if segment.link is not None:
-            done = 0
-            while done < segment.length:
-                part = buffer[at + done : at + segment.length]
-                count = os.preadv(segment.link.fd, [part], segment.offset + done)
-                if count == 0:
-                    raise Closed("a link file ended early")
-                done += count
-        at += segment.length
+        if segment.link is None:
+            for zeros in _zeros(segment.length):
+                buffer[at : at + len(zeros)] = zeros
+                at += len(zeros)
+            continue
+        offset, end = segment.offset, at + segment.length
+        while at < end:
+            count = os.preadv(segment.link.fd, [buffer[at:end]], offset)
+            if count == 0:
+                raise Closed("a link file ended early")
+            at += count
+            offset += count
 
 
 def _zeros(length: int) -> list[memoryview]:

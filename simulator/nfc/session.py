@@ -40,6 +40,7 @@ _LARGEST_PAYLOAD: Final = 4096
 _LARGEST_READ: Final = 64 << 20
 _GATHERED_REQUESTS: Final = 8
 _SOCKET_BUFFER: Final = 1 << 20
+_HOLD_CHECK_S: Final = 0.05
 
 
 class ProtocolBroken(Exception):
@@ -274,7 +275,11 @@ class NfcSession:
                 raise Closed("told to cut the connection")
             case "error":
                 raise NfcError(Code.FAILED, "told to fail")
-            case _:
+            case "hold":
+                while not self._faults.wait_released(_HOLD_CHECK_S):
+                    if self._channel.peer_gone():
+                        raise Closed("the reader left while its read was held")
+            case "answer":
                 pass
         if request.length > _LARGEST_READ:
             raise NfcError(Code.BAD_ARGUMENT, f"a read of {request.length} bytes")

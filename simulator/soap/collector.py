@@ -210,7 +210,7 @@ class Collector:
         self.moid = moid
         self.filters: dict[str, Filter] = {}
         self._changes = changes
-        self._pages: dict[str, list[Any]] = {}
+        self._pages: dict[str, tuple[list[Any], int]] = {}  # token → rest, page size
         self._tokens = count(1)
         self._version = 0
         self._cancelled = 0
@@ -229,14 +229,14 @@ class Collector:
             if not size or len(objects) <= size:
                 return _PropertyCollector.RetrieveResult(objects=objects)
             token = str(next(self._tokens))
-            self._pages[token] = objects[size:]
+            self._pages[token] = objects[size:], size
             return _PropertyCollector.RetrieveResult(objects=objects[:size], token=token)
 
-    def next_page(self, token: str, size: int | None) -> Any:
+    def next_page(self, token: str) -> Any:
         """The next RetrieveResult, None for an unknown token; a token works once."""
         with self._lock:
             rest = self._pages.pop(token, None)
-        return None if rest is None else self.page(rest, size)
+        return None if rest is None else self.page(*rest)
 
     def cancel_page(self, token: str) -> bool:
         """Forget the rest; whether the token was known."""

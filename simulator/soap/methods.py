@@ -266,7 +266,7 @@ class Methods:
         return self._collector(context).page(found, self._page_size(options.maxObjects))
 
     def _continue(self, context: Context, arguments: dict[str, Any]) -> Any:
-        page = self._collector(context).next_page(arguments["token"], self._page_size(None))
+        page = self._collector(context).next_page(arguments["token"])
         if page is None:
             raise invalid_argument("token")
         return page

@@ -175,6 +175,7 @@ def _backing(disk: SimulatedDisk, link: Link, change_id: ChangeId | None) -> Any
             lunUuid=disk.uuid.replace("-", ""),
             deviceName=f"vml.{disk.uuid.replace('-', '')}",
             compatibilityMode="physicalMode",
+            diskMode="independent_persistent",
             uuid=disk.uuid,
         )
     return vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
