@@ -15,25 +15,31 @@ from tests.end_to_end.restores import Restorer, Witness
 MIB = 1 << 20
 
 
+# 2 MiB each; enough for frames to reach the hub and for some to be on their way.
+READS_BEFORE_HOLD = 16
+
+
 @pytest.fixture
 def vm(site: SimulatedSite) -> SimulatedVm:
     content = random.Random(3).randbytes(96 * MIB)
     return site.add_vm("victim", disks=[DiskSpec(capacity_bytes=128 * MIB, content=content)])
 
 
-def _start_and_wait_for_data(client: Client) -> str:
-    """A job of which the hub has some data and, since the VM is large, not all."""
+def _in_mid_read(site: SimulatedSite, client: Client) -> str:
+    """A job of which the hub has some data, and whose next read the host holds back."""
+    site.faults.hold_reads(READS_BEFORE_HOLD)
     job = client.start_backup("victim")
     for state in client.watch(job.job_id):
-        if state.bytes_transferred > 0 or state.status > pb.BACKUP_STATUS_RUNNING:
-            assert state.status == pb.BACKUP_STATUS_RUNNING
+        if state.bytes_transferred > 0:
             break
+    assert client.get_backup(job.job_id).status == pb.BACKUP_STATUS_RUNNING
     return job.job_id
 
 
 def _assert_next_backup_is_whole(
-    client: Client, restorer: Restorer, vm: SimulatedVm, hub: Hub
+    site: SimulatedSite, client: Client, restorer: Restorer, vm: SimulatedVm, hub: Hub
 ) -> None:
+    site.faults.release_reads()
     job = client.wait(client.start_backup("victim").job_id, timeout_s=60)
     assert job.status == pb.BACKUP_STATUS_COMPLETED
     assert restorer.restore(job.job_id, 0) == Witness.of_disk(vm.disks[0])
@@ -43,20 +49,20 @@ def _assert_next_backup_is_whole(
 
 
 def test_a_killed_agent_fails_its_job_and_sweeps_its_snapshot_at_the_next_start(
-    vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
+    site: SimulatedSite, vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
 ) -> None:
     """Field failures 19 and 21."""
     agent.start()
-    job_id = _start_and_wait_for_data(client)
+    job_id = _in_mid_read(site, client)
     assert agent.program
     agent.program.kill()
     job = client.wait(job_id, timeout_s=60)
     assert (job.status, job.error.reason) == (pb.BACKUP_STATUS_FAILED, "AGENT_LOST")
     wait_for("files of the failed job removed", lambda: hub.files() == [])
-    assert len(vm.snapshots) == 1
+    assert [s.name for s in vm.snapshots] == [f"sendense-{job_id}"]
     agent.start()
     wait_for("snapshot swept", lambda: vm.snapshots == [])
-    _assert_next_backup_is_whole(client, restorer, vm, hub)
+    _assert_next_backup_is_whole(site, client, restorer, vm, hub)
 
 
 def test_a_snapshot_that_is_not_ours_is_never_swept(
@@ -71,25 +77,25 @@ def test_a_snapshot_that_is_not_ours_is_never_swept(
 
 
 def test_a_stopped_agent_removes_its_snapshot_and_the_job_says_why(
-    vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
+    site: SimulatedSite, vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
 ) -> None:
     agent.start()
-    job_id = _start_and_wait_for_data(client)
+    job_id = _in_mid_read(site, client)
     assert agent.stop() == 0
     job = client.wait(job_id, timeout_s=60)
     assert job.status == pb.BACKUP_STATUS_FAILED
     assert job.error.reason in {"AGENT_STOPPING", "AGENT_LOST"}
     assert vm.snapshots == []
     agent.start()
-    _assert_next_backup_is_whole(client, restorer, vm, hub)
+    _assert_next_backup_is_whole(site, client, restorer, vm, hub)
 
 
 def test_a_killed_hub_fails_the_job_at_its_next_start_and_removes_its_files(
-    vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
+    site: SimulatedSite, vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
 ) -> None:
     """Field failure 20."""
     agent.start()
-    job_id = _start_and_wait_for_data(client)
+    job_id = _in_mid_read(site, client)
     assert hub.program
     hub.program.kill()
     assert hub.files() != []
@@ -100,18 +106,18 @@ def test_a_killed_hub_fails_the_job_at_its_next_start_and_removes_its_files(
     assert hub.files() == []
     agent.wait_connected()
     wait_for("snapshot removed by the agent", lambda: vm.snapshots == [])
-    _assert_next_backup_is_whole(client, restorer, vm, hub)
+    _assert_next_backup_is_whole(site, client, restorer, vm, hub)
 
 
 def test_a_cancelled_job_leaves_neither_snapshot_nor_files(
-    vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
+    site: SimulatedSite, vm: SimulatedVm, agent: Agent, hub: Hub, client: Client, restorer: Restorer
 ) -> None:
     agent.start()
-    job_id = _start_and_wait_for_data(client)
+    job_id = _in_mid_read(site, client)
     client.cancel_backup(job_id, reason="maintenance")
     job = client.wait(job_id, timeout_s=60)
     assert job.status == pb.BACKUP_STATUS_CANCELLED
     assert "maintenance" in job.error.message
     assert vm.snapshots == []
     wait_for("files removed", lambda: hub.files() == [])
-    _assert_next_backup_is_whole(client, restorer, vm, hub)
+    _assert_next_backup_is_whole(site, client, restorer, vm, hub)
