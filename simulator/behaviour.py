@@ -35,6 +35,7 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._methods: Counter[str] = Counter()
+        self._tasks: Counter[str] = Counter()
         self._read_cuts: list[int] = []
         self._read_errors: list[int] = []
         self._hold_from: int | None = None
@@ -42,9 +43,14 @@ class Faults:
         self._reads = 0
 
     def fail_method(self, method: str, times: int = 1) -> None:
-        """The next calls of a SOAP method (or the tasks they start) end with SystemError."""
+        """The next calls of a SOAP method end with SystemError."""
         with self._lock:
             self._methods[method] += times
+
+    def fail_task(self, method: str, times: int = 1) -> None:
+        """The next tasks that a SOAP method starts end with SystemError, having done nothing."""
+        with self._lock:
+            self._tasks[method] += times
 
     def cut_nfc(self, on_read: int) -> None:
         """Drop the connection instead of answering read request `on_read`, counted from 0 now."""
@@ -76,6 +82,7 @@ class Faults:
         """Raises AssertionError naming what was ordered and did not happen."""
         with self._lock:
             left = [f"{method} x{times}" for method, times in self._methods.items() if times]
+            left += [f"task of {method} x{times}" for method, times in self._tasks.items() if times]
             left += [f"cut at read {number}" for number in self._read_cuts]
             left += [f"error at read {number}" for number in self._read_errors]
         assert not left, f"ordered but never fired: {', '.join(left)}"
@@ -86,6 +93,13 @@ class Faults:
             if self._methods[method] > 0:
                 self._methods[method] -= 1
                 raise InjectedFault(f"{method} was told to fail")
+
+    def task_started(self, method: str) -> None:
+        """Raises InjectedFault when this task is to fail."""
+        with self._lock:
+            if self._tasks[method] > 0:
+                self._tasks[method] -= 1
+                raise InjectedFault(f"the task of {method} was told to fail")
 
     def read_requested(self) -> Literal["answer", "cut", "error", "hold"]:
         """What is to happen with the read request that just arrived."""

@@ -71,7 +71,7 @@ class SimulatedSite:
         self.certificate = host_certificate(state_dir, listen)
         self.tickets = Tickets()
         self.sessions = Sessions(lambda: self.behaviour.session_idle_s)
-        self.tasks = Tasks(self._changes.touched)
+        self.tasks = Tasks(self._changes.touched, self.faults)
         self._authd = AuthDaemon(
             (listen, nfc_port), self.certificate, self.tickets, self.behaviour, self.faults
         )

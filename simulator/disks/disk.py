@@ -93,7 +93,7 @@ class SimulatedDisk:
         """Bytes as the guest sees them now. Raises ValueError outside the disk."""
         self._check_range(offset, length)
         with self.lock:
-            return ChainView(self.current).read(offset, length)
+            return ChainView(self.current, (offset, length)).read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """Write bytes. Raises ValueError outside the disk."""
@@ -172,7 +172,7 @@ class SimulatedDisk:
             stop = min(start + GRAIN, self.capacity_bytes)
             whole = offset <= start and end >= stop
             if not whole and self.current.states[grain] != DATA:
-                held = ChainView(self.current).read(start, stop - start)
+                held = ChainView(self.current, (start, stop - start)).read(start, stop - start)
                 write_all(self.current.fd, held, start)
                 self.current.states[grain] = DATA
 

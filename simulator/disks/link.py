@@ -117,24 +117,30 @@ class Segment:
 class ChainView:
     """A link read as composed with its parents. True as long as none of them changes."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, window: tuple[int, int] | None = None) -> None:
+        """`window`: bytes (offset, length) that will be read at most; None: the whole disk."""
         self.capacity_bytes = link.capacity_bytes
+        offset, length = window or (0, link.capacity_bytes)
+        self._first = offset // GRAIN
+        part = slice(self._first, grains_of(offset + length))
         self._links: list[Link] = []
-        grains = len(link.states)
+        grains = part.stop - part.start
         source = np.full(grains, _NOWHERE, np.int16)
         open_grains = np.ones(grains, bool)
         at: Link | None = link
         while at is not None:
-            source[open_grains & (at.states == DATA)] = len(self._links)
-            open_grains &= at.states == ABSENT
+            states = at.states[part]
+            source[open_grains & (states == DATA)] = len(self._links)
+            open_grains &= states == ABSENT
             self._links.append(at)
             at = at.parent
         self.allocated: npt.NDArray[np.bool_] = source != _NOWHERE
-        self._starts = runs_of(source)
-        self._sources = source[self._starts]
+        runs = runs_of(source)
+        self._sources = source[runs]
+        self._starts = runs + self._first
 
     def segments(self, offset: int, length: int) -> list[Segment]:
-        """The places that hold [offset, offset + length), in order. The range must be inside."""
+        """The places that hold [offset, offset + length), in order; inside disk and window."""
         end = offset + length
         run = int(np.searchsorted(self._starts, offset // GRAIN, side="right")) - 1
         found: list[Segment] = []

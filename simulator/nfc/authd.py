@@ -9,7 +9,7 @@ from typing import Final
 
 from simulator.behaviour import Behaviour, Faults
 from simulator.certificate import HostCertificate
-from simulator.nfc.channel import Channel, Closed, set_deadlines
+from simulator.nfc.channel import Channel, Closed
 from simulator.nfc.session import NfcSession, ProtocolBroken
 from simulator.nfc.tickets import SERVICE, Ticket, Tickets
 
@@ -120,12 +120,12 @@ class AuthDaemon:
             plain.settimeout(_HANDSHAKE_S)
             stream = self._tls.wrap_socket(plain, server_side=True) if secure else plain
             with stream:
-                set_deadlines(
+                channel = Channel(
                     stream,
                     receive_s=self._behaviour.nfc_idle_s,
                     send_s=self._behaviour.nfc_send_s,
                 )
-                NfcSession(Channel(stream), ticket, self._behaviour, self._faults).serve()
+                NfcSession(channel, ticket, self._behaviour, self._faults).serve()
 
     def _authenticate(self, secured: ssl.SSLSocket) -> tuple[Ticket, bool] | None:
         """(ticket, whether NFC is to run inside TLS); None when the client gave up."""

@@ -1,7 +1,7 @@
 """The byte stream under an NFC session: plain TCP (NBD) or TLS (NBDSSL).
 
-Deadlines are kept by the kernel (SO_RCVTIMEO, SO_SNDTIMEO), so that the sockets can
-stay blocking and `sendfile` can be used on them.
+Plain sockets stay blocking, for `sendfile`, and the kernel keeps their deadlines
+(SO_RCVTIMEO, SO_SNDTIMEO). TLS sockets would ignore those and wait on: theirs are Python's.
 """
 
 import os
@@ -23,8 +23,7 @@ class Closed(Exception):
     """The peer is gone, or took longer than it may."""
 
 
-def set_deadlines(sock: socket.socket, *, receive_s: float, send_s: float) -> None:
-    """A blocking socket whose calls fail after these times without progress."""
+def _set_kernel_deadlines(sock: socket.socket, receive_s: float, send_s: float) -> None:
     sock.settimeout(None)
     for option, seconds in ((socket.SO_RCVTIMEO, receive_s), (socket.SO_SNDTIMEO, send_s)):
         value = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
@@ -34,9 +33,14 @@ def set_deadlines(sock: socket.socket, *, receive_s: float, send_s: float) -> No
 class Channel:
     """Reads with a buffer, writes whole replies. One thread uses it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, receive_s: float, send_s: float) -> None:
+        """A read without input for `receive_s`, a write without progress for `send_s` ends it."""
         self._sock = sock
         self._secured = isinstance(sock, ssl.SSLSocket)
+        self._receive_s = receive_s
+        self._send_s = send_s
+        if not self._secured:
+            _set_kernel_deadlines(sock, receive_s, send_s)
         self._buffer = bytearray()
         self._scratch = bytearray()
 
@@ -48,6 +52,8 @@ class Channel:
 
     def peek(self, length: int) -> bytes:
         """The same without taking them."""
+        if self._secured:
+            self._sock.settimeout(self._receive_s)
         while len(self._buffer) < length:
             try:
                 part = self._sock.recv(max(_READ_AHEAD, length - len(self._buffer)))
@@ -76,11 +82,15 @@ class Channel:
         """Send all of it. Raises Closed."""
         try:
             if self._secured:
-                self._sock.sendall(b"".join(parts))
+                self._send_secured(b"".join(parts))
             else:
                 self._send_parts([memoryview(part) for part in parts if len(part)])
         except OSError as error:
             raise Closed(str(error)) from error
+
+    def _send_secured(self, data: bytes | memoryview) -> None:
+        self._sock.settimeout(self._send_s)
+        self._sock.sendall(data)
 
     def _send_parts(self, parts: list[memoryview], flags: int = 0) -> None:
         while parts:
@@ -97,7 +107,7 @@ class Channel:
         """
         try:
             if self._secured:
-                self._sock.sendall(self._gathered(head, segments))
+                self._send_secured(self._gathered(head, segments))
             else:
                 self._send_from_files(head, segments)
         except OSError as error:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+from simulator.behaviour import Faults, InjectedFault
 from simulator.machines import OperationRefused
 from simulator.soap.faults import VimFault, refused
 from simulator.soap.vmomi import Fault, Reference, support, vim, vmodl
@@ -58,8 +59,9 @@ class Task:
 class Tasks:
     """Runs tasks, each in a thread of its own, and remembers the latest."""
 
-    def __init__(self, touched: Callable[[], None]) -> None:
+    def __init__(self, touched: Callable[[], None], faults: Faults) -> None:
         self._touched = touched
+        self._faults = faults
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
@@ -102,12 +104,13 @@ class Tasks:
         task.state = "running"
         self._touched()
         try:
+            self._faults.task_started(task.method)
             task.result = work()
         except VimFault as error:
             self._fail(task, error)
         except OperationRefused as error:
             self._fail(task, refused(error, file))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, InjectedFault) as error:
             fault = vmodl.fault.SystemError(reason=str(error))
             self._fail(task, VimFault(fault, f"A general system error occurred: {error}"))
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 from simulator.disks.disk import SimulatedDisk
 from simulator.disks.link import Link
@@ -175,7 +176,6 @@ def _backing(disk: SimulatedDisk, link: Link, change_id: ChangeId | None) -> Any
             lunUuid=disk.uuid.replace("-", ""),
             deviceName=f"vml.{disk.uuid.replace('-', '')}",
             compatibilityMode="physicalMode",
-            diskMode="independent_persistent",
             uuid=disk.uuid,
         )
     return vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
@@ -186,7 +186,7 @@ def _backing(disk: SimulatedDisk, link: Link, change_id: ChangeId | None) -> Any
         writeThrough=False,
         thinProvisioned=True,
         uuid=disk.uuid,
-        contentId=f"{abs(hash(link.file_name)) & 0xFFFFFFFF:08x}",
+        contentId=f"{crc32(link.file_name.encode()):08x}",
         changeId=str(change_id) if change_id else None,
         parent=_backing(disk, link.parent, None) if link.parent else None,
         deltaDiskFormat="seSparseFormat" if link.parent else None,

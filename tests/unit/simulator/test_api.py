@@ -401,7 +401,11 @@ def test_ordered_method_fault_fires_as_often_as_ordered(
     site.faults.fail_method("CreateSnapshot_Task")
     with pytest.raises(vmodl.fault.SystemError):
         seen_vm.CreateSnapshot_Task("one", "", False, False)
-    assert take_snapshot(seen_vm, "two")
+    site.faults.fail_task("CreateSnapshot_Task")
+    with pytest.raises(vmodl.fault.SystemError):
+        take_snapshot(seen_vm, "two")
+    assert site.vms[0].snapshots == []
+    assert take_snapshot(seen_vm, "three")
     site.faults.assert_all_fired()
 
 
@@ -486,7 +490,7 @@ def test_snapshot_shows_disks_as_frozen_and_the_tree(
     assert [one.diskMode for one in backings] == [
         "persistent",
         "independent_persistent",
-        "independent_persistent",
+        None,
         "persistent",
     ]
     assert backings[2].compatibilityMode == "physicalMode"

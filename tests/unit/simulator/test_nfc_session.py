@@ -289,3 +289,28 @@ def test_disk_off_the_grain_is_read_to_its_last_byte(nfc: Connect, site: Simulat
         handle = handle_of(client.open_file("[datastore1] odd/odd.vmdk"))
         for compression in (0, 1, 3):
             assert client.read(handle, 3 * GRAIN, 512, compression) == b"z" * 512
+
+
+@pytest.mark.parametrize("service", ["ha-nfc", "ha-nfcssl"])
+def test_reader_that_says_nothing_for_too_long_is_dropped(
+    nfc: Connect, site: SimulatedSite, vm: SimulatedVm, frozen: bytes, service: str
+) -> None:
+    site.behaviour.nfc_idle_s = 0.5
+    client = nfc(vm, service=service)
+    client.open_file(DELTA)
+    assert client.sock.recv(1) == b""
+    vm.remove_all_snapshots()
+
+
+@pytest.mark.parametrize("service", ["ha-nfc", "ha-nfcssl"])
+def test_reader_that_takes_nothing_for_too_long_is_dropped(
+    nfc: Connect, site: SimulatedSite, vm: SimulatedVm, frozen: bytes, service: str
+) -> None:
+    site.behaviour.nfc_send_s = 0.5
+    client = nfc(vm, service=service)
+    handle = handle_of(client.open_file(DELTA))
+    for _ in range(4):
+        client.ask_read(handle, 0, 16 * MIB)
+    vm.reader_patience_s = 30
+    vm.remove_all_snapshots()  # waits until the host gave the reader up
+    assert not vm.consolidation_needed
