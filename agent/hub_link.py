@@ -111,14 +111,15 @@ class HubLink:
                 _log.info("hub_connected", hub=self._hub_address, agent_id=agent_id)
                 self._inventory.attach(session.send)
 
+            problem = "the agent's thread of it failed"
             try:
                 ended = session.run(registered, lambda command: self._obey(session, command))
                 problem = str(ended) if ended is not None else "the hub ended it"
                 if not self._stopping.is_set():
                     _log.warning("hub_session_lost", hub=self._hub_address, problem=problem)
-                self._runner.cancel_all(SessionLost(self._hub_address, problem))
             finally:
                 self._inventory.detach()
+                self._runner.cancel_all(SessionLost(self._hub_address, problem))
 
     def _obey(self, session: Session, command: pb.SessionResponse) -> None:
         match command.WhichOneof("command"):

@@ -66,6 +66,7 @@ class InventoryReporter:
 
     def _run(self) -> None:
         reported: pb.AgentInventory | None = None
+        owed = False  # a report that is due even if nothing changed; it survives a failed read
         while True:
             with self._changed:
                 # No session: nothing to do until one is attached.
@@ -74,18 +75,18 @@ class InventoryReporter:
                 )
                 if self._closed:
                     return
-                send, due, self._due = self._send, self._due, False
+                send, owed, self._due = self._send, owed or self._due, False
             if send is None:
                 continue
             inventory = self._read()
-            if inventory is not None and (due or inventory != reported):
+            if inventory is not None and (owed or inventory != reported):
                 send(pb.SessionRequest(inventory=inventory))
-                reported = inventory
+                reported, owed = inventory, False
 
     def _pause_s(self) -> float:
         if not self._failures:
             return self._interval_s
-        return max(self._interval_s, min(LONGEST_RETRY_S, 2.0**self._failures))
+        return min(LONGEST_RETRY_S, 2.0**self._failures)
 
     def _read(self) -> pb.AgentInventory | None:
         """The inventory, or None; a problem is logged when it is a new one."""

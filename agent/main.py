@@ -91,12 +91,12 @@ def run_agent(settings: AgentSettings, vsphere: VsphereSettings, stopping: threa
         thread.start()
         while thread.is_alive() and not stopping.wait(1.0):
             pass
-        if not stopping.is_set():
-            raise RuntimeError("the thread of the hub's session died; its traceback is in the log")
         _log.info("agent_stopping")
         clean = link.stop(CLEAN_UP_S, FAREWELL_S)
         thread.join(THREAD_END_S)
         _log.info("agent_stopped", snapshots_removed=clean)
+        if not stopping.is_set():
+            raise RuntimeError("the thread of the hub's session died; its traceback is in the log")
         return clean
 
 

@@ -132,3 +132,16 @@ def test_wrong_password_or_certificate_ends_the_agent(
         assert not agent._thread.is_alive()
     assert settings.password not in str(caught.value)
     assert hub.sessions.empty()
+
+
+def test_inventory_that_could_not_be_read_is_reported_later_though_unchanged(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings
+) -> None:
+    simulated.add_vm("one")
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        first = session.event("inventory")
+        simulated.faults.fail_method("CreateContainerView", times=1)
+        session.command(refresh_inventory=agent_session_pb2.RefreshInventory())
+        assert session.event("inventory") == first
+        simulated.faults.assert_all_fired()
