@@ -15,8 +15,9 @@ from typing import Any, Final
 from simulator.control_client import LONGEST_LINE, Answer, ControlError
 from simulator.disks.disk import SimulatedDisk
 from simulator.disks.sparse import stored_bytes
-from simulator.machines import OperationRefused, SimulatedVm, Snapshot
+from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
+from simulator.snapshots import OperationRefused, Snapshot
 
 LONGEST_CONTENT: Final = 4 << 20
 _DEADLINE_S: Final = 300.0

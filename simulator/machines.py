@@ -2,80 +2,30 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote
 
-import numpy as np
-import numpy.typing as npt
-
+from simulator.changed_areas import ChangedArea, TrackedDisk, changed_areas, tracked_disk
 from simulator.disks.disk import DiskBusy, DiskSpec, SimulatedDisk
-from simulator.disks.link import GRAIN, ChainView, Link
-from simulator.disks.tracking import ChangeId, ChangeTracking
+from simulator.disks.link import ChainView, Link
 from simulator.recording import record_link
+from simulator.snapshots import (
+    POWER_STATES,
+    FrozenDisk,
+    OperationRefused,
+    PowerState,
+    Snapshot,
+    consolidate,
+)
 
-PowerState = Literal["poweredOn", "poweredOff", "suspended"]
-POWER_STATES: tuple[PowerState, ...] = ("poweredOn", "poweredOff", "suspended")
+__all__ = ["OperationRefused", "SimulatedVm", "Snapshot"]
 
 _DATASTORE = "datastore1"
 _FIRST_DISK_KEY = 2000
 _UNITS_PER_CONTROLLER = 16
 _CONTROLLERS_OWN_UNIT = 7
-
-
-class OperationRefused(Exception):
-    """The host refuses an operation. `kind` is the name of the vSphere fault."""
-
-    def __init__(self, kind: str, problem: str) -> None:
-        super().__init__(problem)
-        self.kind = kind
-        self.problem = problem
-
-
-@dataclass(frozen=True)
-class FrozenDisk:
-    """A disk as a snapshot froze it. The link is looked up by the snapshot: it may be merged."""
-
-    disk: SimulatedDisk
-    capacity_bytes: int
-    tracking: ChangeTracking | None
-    change_id: ChangeId | None
-
-
-@dataclass
-class Snapshot:
-    """A node of a VM's snapshot tree."""
-
-    moid: str
-    number: int
-    name: str
-    description: str
-    created: datetime
-    quiesced: bool
-    power_state: PowerState
-    change_tracking_enabled: bool
-    parent: "Snapshot | None"
-    disks: list[FrozenDisk]
-    links: dict[int, Link]  # by device key
-    others: list[SimulatedDisk]  # independent disks: listed, not frozen
-    children: list["Snapshot"] = field(default_factory=list)
-
-    def with_descendants(self) -> Iterator["Snapshot"]:
-        """This snapshot and everything below it."""
-        yield self
-        for child in self.children:
-            yield from child.with_descendants()
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedArea:
-    """`length` changed bytes from byte offset `start`."""
-
-    start: int
-    length: int
 
 
 class SimulatedVm:
@@ -363,7 +313,7 @@ class SimulatedVm:
             try:
                 for disk in self.disks:
                     with disk.consolidating(self.reader_patience_s):
-                        self._consolidate(disk)
+                        consolidate(disk, self._links[disk.key], self.snapshots)
             except DiskBusy as error:
                 self.touched()
                 raise OperationRefused(
@@ -371,34 +321,6 @@ class SimulatedVm:
                 ) from error
             self.consolidation_needed = False
         self.touched()
-
-    def _consolidate(self, disk: SimulatedDisk) -> None:
-        snapshots = [one for one in self.snapshots if disk.key in one.links]
-        links = self._links[disk.key]
-        for link in reversed(list(links)):
-            if link is disk.current or any(one.links[disk.key] is link for one in snapshots):
-                continue
-            children = [one for one in links if one.parent is link]
-            if len(children) > 1:
-                continue  # a shared base of two branches
-            if children:
-                child = children[0]
-                link.take_in(child)
-                for grandchild in links:
-                    if grandchild.parent is child:
-                        grandchild.parent = link
-                for one in snapshots:
-                    if one.links[disk.key] is child:
-                        one.links[disk.key] = link
-                if disk.current is child:
-                    disk.current = link
-                links.remove(child)
-                child.delete()
-            else:
-                links.remove(link)
-                link.delete()
-
-    # Changed block tracking.
 
     def changed_areas(
         self, snapshot: Snapshot | None, key: int, start: int, change_id: str, *, star: str
@@ -408,52 +330,17 @@ class SimulatedVm:
         `star` is what change id `*` answers: "allocated", "whole" or "fault".
         """
         with self.lock:
-            disk, capacity, tracking, until, link = self._tracked(snapshot, key)
-            if not 0 <= start < capacity:
-                raise OperationRefused("FileFault", f"startOffset {start} is past the disk's end")
-            if change_id == "*":
-                if star == "fault" or link is None:
-                    raise OperationRefused("FileFault", "allocated areas are not known")
-                grains = np.flatnonzero(disk.allocated(link) | (star == "whole"))
-            else:
-                base = ChangeId.parse(change_id)
-                found = None
-                if base:
-                    found = (
-                        tracking.changed_between(base, until)
-                        if until
-                        else tracking.changed_since(base)
-                    )
-                if found is None:
-                    raise OperationRefused("FileFault", f"change id {change_id!r} is not known")
-                grains = found
-            return capacity, _areas(grains, start, capacity)
+            asked = tracked_disk(snapshot, key) if snapshot else self._tracked_live(key)
+            return asked.capacity_bytes, changed_areas(asked, start, change_id, star)
 
-    def _tracked(
-        self, snapshot: Snapshot | None, key: int
-    ) -> tuple[SimulatedDisk, int, ChangeTracking, ChangeId | None, Link | None]:
-        if snapshot is None:
-            try:
-                disk = self.disk(key)
-            except KeyError:
-                raise OperationRefused("InvalidArgument", "deviceKey") from None
-            if self.power_state == "poweredOn" or disk.tracking is None:
-                raise OperationRefused("FileFault", "no snapshot, and the VM runs or is untracked")
-            return disk, disk.capacity_bytes, disk.tracking, None, disk.current
-        for frozen in snapshot.disks:
-            if frozen.disk.key == key:
-                if frozen.tracking is None or frozen.change_id is None:
-                    raise OperationRefused("FileFault", "change tracking is not active")
-                return (
-                    frozen.disk,
-                    frozen.capacity_bytes,
-                    frozen.tracking,
-                    frozen.change_id,
-                    snapshot.links[key],
-                )
-        if any(disk.key == key for disk in snapshot.others):
-            raise OperationRefused("FileFault", "the disk is not part of the snapshot")
-        raise OperationRefused("InvalidArgument", "deviceKey")
+    def _tracked_live(self, key: int) -> TrackedDisk:
+        try:
+            disk = self.disk(key)
+        except KeyError:
+            raise OperationRefused("InvalidArgument", "deviceKey") from None
+        if self.power_state == "poweredOn" or disk.tracking is None:
+            raise OperationRefused("FileFault", "no snapshot, and the VM runs or is untracked")
+        return TrackedDisk(disk, disk.capacity_bytes, disk.tracking, None, disk.current)
 
     def close(self) -> None:
         """Close all files."""
@@ -467,16 +354,3 @@ class SimulatedVm:
         with self.lock:
             view = ChainView(snapshot.links[key])
             return view.read(0, view.capacity_bytes)
-
-
-def _areas(grains: npt.NDArray[np.int64], start: int, capacity: int) -> list[ChangedArea]:
-    indices = grains[(grains + 1) * GRAIN > start]
-    if not len(indices):
-        return []
-    breaks = np.flatnonzero(np.diff(indices) != 1)
-    firsts = indices[np.concatenate(([0], breaks + 1))] * GRAIN
-    ends = np.minimum((indices[np.concatenate((breaks, [len(indices) - 1]))] + 1) * GRAIN, capacity)
-    firsts = np.maximum(firsts, start)
-    return [
-        ChangedArea(int(first), int(end - first)) for first, end in zip(firsts, ends, strict=True)
-    ]

@@ -30,9 +30,9 @@ from typing import Any
 
 from simulator.behaviour import Behaviour
 from simulator.disks.disk import DiskSpec
-from simulator.machines import POWER_STATES
 from simulator.site import SimulatedSite
 from simulator.sizes import parse_size
+from simulator.snapshots import POWER_STATES
 
 _MODES = ("persistent", "independent_persistent", "independent_nonpersistent")
 _VM_KEYS = {

@@ -1,6 +1,6 @@
 """vSphere faults: made in one place, raised through a Python exception."""
 
-from simulator.machines import OperationRefused
+from simulator.snapshots import OperationRefused
 from simulator.soap.vmomi import Fault, Reference, vim, vmodl
 
 

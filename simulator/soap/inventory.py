@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from simulator.machines import SimulatedVm, Snapshot
+from simulator.machines import SimulatedVm
+from simulator.snapshots import Snapshot
 from simulator.soap.objects import Managed
 from simulator.soap.sessions import Session, Sessions
 from simulator.soap.tasks import Tasks

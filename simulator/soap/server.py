@@ -60,7 +60,7 @@ class SoapServer(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="soap", daemon=True
+            target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="soap", daemon=True
         )
         super().__init__(listen, _Handler)
 

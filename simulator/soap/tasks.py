@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from simulator.behaviour import Faults, InjectedFault
-from simulator.machines import OperationRefused
+from simulator.snapshots import OperationRefused
 from simulator.soap.faults import VimFault, refused
 from simulator.soap.vmomi import Fault, Reference, support, vim, vmodl
 

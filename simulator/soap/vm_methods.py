@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from simulator.behaviour import Behaviour
-from simulator.machines import ChangedArea, OperationRefused, SimulatedVm, Snapshot
+from simulator.changed_areas import ChangedArea
+from simulator.machines import SimulatedVm
 from simulator.nfc.tickets import LIBRARY_VERSION, SERVICE, SERVICE_VERSION, Ticket, Tickets
+from simulator.snapshots import OperationRefused, Snapshot
 from simulator.soap.faults import (
     VimFault,
     invalid_argument,

@@ -8,7 +8,8 @@ from simulator.disks.disk import SimulatedDisk
 from simulator.disks.link import Link
 from simulator.disks.sparse import stored_bytes
 from simulator.disks.tracking import ChangeId
-from simulator.machines import SimulatedVm, Snapshot
+from simulator.machines import SimulatedVm
+from simulator.snapshots import Snapshot
 from simulator.soap.vmomi import Reference, vim
 
 DATASTORE = "5f1e9a52-7c1d2e10-3b5a-000c29a1b2c3"
