@@ -19,7 +19,9 @@ from simulator.machines import SimulatedVm
 from simulator.nfc.authd import AuthDaemon
 from simulator.nfc.tickets import Tickets
 from simulator.soap.collector import Changes
-from simulator.soap.inventory import Inventory, default_host_name
+from simulator.soap.collector_methods import CollectorMethods
+from simulator.soap.host_objects import default_host_name
+from simulator.soap.inventory import Inventory
 from simulator.soap.methods import Methods
 from simulator.soap.server import SoapServer
 from simulator.soap.sessions import Sessions
@@ -109,7 +111,6 @@ class SimulatedSite:
             inventory,
             self.sessions,
             self._changes,
-            self.behaviour,
             self.faults,
             user=self.user,
             password=self.password,
@@ -123,6 +124,8 @@ class SimulatedSite:
             certificate_sha1=self.certificate.sha1,
         )
         methods.add(of_vms.methods())
+        of_collectors = CollectorMethods(inventory, self.sessions, self._changes, self.behaviour)
+        methods.add(of_collectors.methods())
         return methods
 
     @property
