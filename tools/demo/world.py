@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sendense import Client, HubUnavailable
-from simulator.control import ControlError, ask
+from simulator.control_client import ControlError, ask
 from tools.demo.guest import DISK_0_BYTES, DISK_1_BYTES, VM_NAME, Change
 from tools.paths import BIN
 from tools.processes import Program, ProgramFailed
