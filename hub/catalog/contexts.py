@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hub.catalog.ids import candidates
+from hub.catalog.ids import INSERT_ATTEMPTS, candidates
 from hub.catalog.models import VmBackupContext
-from hub.errors import ContextNotFound
+from hub.errors import CatalogUnavailable, ContextNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +28,30 @@ def find_or_add_context(
     session: Session, vm: VmIdentity, repository_id: str, now: datetime
 ) -> VmBackupContext:
     """The VM's context in the repository, its name and moref brought up to date."""
-    context = session.scalars(
+    context = _context_of(session, vm, repository_id) or _add(session, vm, repository_id, now)
+    context.vm_name = vm.name
+    context.vmware_vm_id = vm.moref
+    session.flush()
+    return context
+
+
+def _context_of(session: Session, vm: VmIdentity, repository_id: str) -> VmBackupContext | None:
+    return session.scalars(
         select(VmBackupContext).where(
             VmBackupContext.site == vm.site,
             VmBackupContext.instance_uuid == vm.instance_uuid,
             VmBackupContext.repository_id == repository_id,
         )
     ).first()
-    if context is None:
-        context_id = next(
-            candidate
-            for candidate in candidates("ctx-backup", vm.name, now)
-            if session.get(VmBackupContext, candidate) is None
-        )
+
+
+def _add(session: Session, vm: VmIdentity, repository_id: str, now: datetime) -> VmBackupContext:
+    free_ids = (
+        candidate
+        for candidate in candidates("ctx-backup", vm.name, now)
+        if session.get(VmBackupContext, candidate) is None
+    )
+    for context_id in islice(free_ids, INSERT_ATTEMPTS):
         context = VmBackupContext(
             context_id=context_id,
             site=vm.site,
@@ -49,11 +62,18 @@ def find_or_add_context(
             total_backups_run=0,
             created_at=now,
         )
-        session.add(context)
-    context.vm_name = vm.name
-    context.vmware_vm_id = vm.moref
-    session.flush()
-    return context
+        try:
+            with session.begin_nested():
+                session.add(context)
+                session.flush()
+        except IntegrityError:
+            # Another writer took the id, or added this very context.
+            added = _context_of(session, vm, repository_id)
+            if added is not None:
+                return added
+            continue
+        return context
+    raise CatalogUnavailable("no free context id was found")
 
 
 def find_context(session: Session, context_id: str) -> VmBackupContext:

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Final
 
 MAX_SLUG_CHARS: Final = 64
+# Only on a database with several writers can an id be taken between look and insert.
+INSERT_ATTEMPTS: Final = 5
 
 
 def slug(name: str) -> str:

@@ -3,20 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Final
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.catalog.contexts import VmIdentity, find_or_add_context
-from hub.catalog.ids import candidates
+from hub.catalog.ids import INSERT_ATTEMPTS, candidates
 from hub.catalog.models import BackupJob, VmBackupContext
 from hub.errors import BackupRunning, CatalogUnavailable
 from hub.jobs.states import BackupType, Status
-
-# Only on a database with several writers can an id be taken between look and insert.
-INSERT_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ answers' thread raises it into the RPC, which ends the requests.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 import grpc
@@ -32,13 +32,14 @@ SYNC_BYTES: Final = 16 << 20
 SYNC_INTERVAL_S: Final = 1.0
 # An increment's first look at its base takes a while for a large disk.
 OPEN_TIMEOUT_S: Final = 100.0
+BREAK_NOTICE_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
 class Rpc(Protocol):
     """What an upload needs of its RPC (grpc.ServicerContext has it)."""
 
-    def is_active(self) -> bool: ...
+    def add_callback(self, callback: Callable[[], None]) -> bool: ...
 
     def cancel(self) -> object: ...
 
@@ -65,6 +66,9 @@ class _Upload:
         self._parts = parts
         self._requests = requests
         self._rpc = rpc
+        self._rpc_ended = threading.Event()
+        if not rpc.add_callback(self._rpc_ended.set):
+            self._rpc_ended.set()
 
         # Of the receiving thread.
         self._disk_id: int | None = None  # set while the row is this upload's
@@ -181,10 +185,12 @@ class _Upload:
                 return
             else:
                 raise ProtocolViolation(f"{kind} has no place in an opened upload")
-        # The iterator also ends like this when either side broke the RPC off.
+        # The requests of a broken RPC may end like those of a finished one; that
+        # it broke is told a moment later.
+        broke = self._rpc_ended.wait(BREAK_NOTICE_S)
         if self._error is not None:
             raise self._error
-        if not self._rpc.is_active():
+        if broke:
             raise grpc.RpcError
         raise UploadTruncated(self.job_id, self.disk_index, "it ended without finish")
 

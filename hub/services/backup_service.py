@@ -80,8 +80,6 @@ class BackupService(BackupServiceServicer):
                 context.add_callback(watch.close)
                 for backup in self._states(request.job_id, watch):
                     yield pb.WatchBackupResponse(backup=backup)
-                if watch.closed and context.is_active():
-                    raise HubStopping()
 
     def CancelBackup(
         self, request: pb.CancelBackupRequest, context: grpc.ServicerContext
@@ -91,7 +89,11 @@ class BackupService(BackupServiceServicer):
             return pb.CancelBackupResponse(backup=self._message(job))
 
     def _states(self, job_id: str, watch: Watch) -> Iterator[pb.Backup]:
-        """The job now and whenever it changes or its disks moved; the last one is final."""
+        """The job now and whenever it changes or its disks moved; the last one is final.
+
+        Raises HubStopping when the watch is closed first: by the hub's end, or
+        by the client's, who does not hear it any more.
+        """
         job = self._read(job_id)
         sent = None
         while True:
@@ -100,11 +102,10 @@ class BackupService(BackupServiceServicer):
                 yield message
                 sent = message
             if job.status not in LIVE:
-                watch.closed = False
                 return
             changed = watch.wait(PROGRESS_INTERVAL_S)
             if watch.closed:
-                return
+                raise HubStopping()
             if changed:
                 job = self._read(job_id)
 

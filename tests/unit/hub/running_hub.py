@@ -1,6 +1,9 @@
 """A running hub as tests see it: through its API, and its catalog and files where that matters."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,18 @@ class RunningHub:
             for number, data in decoder.decode(batch):
                 content[number * CLUSTER_BYTES : (number + 1) * CLUSTER_BYTES] = data
         raise AssertionError("the restore ended without a trailer")
+
+    def wait_for_files(self, wanted: set[str]) -> None:
+        """Wait until the repository has these files: they go after the job's end is committed."""
+        deadline, pause = time.monotonic() + 20, threading.Event()
+        while True:
+            # A folder may go while it is being listed.
+            with suppress(FileNotFoundError):
+                found = self.files()
+                if found == wanted:
+                    return
+                assert time.monotonic() < deadline, found
+            pause.wait(0.01)
 
     def repository_folder(self, name: str = "default") -> Path:
         """Where a repository lies."""

@@ -141,7 +141,7 @@ def test_job_waits_for_all_disks_before_it_completes(hub: RunningHub, agent: Fak
     failed = hub.wait(job.job_id)
     assert failed.status == pb.BACKUP_STATUS_FAILED
     assert failed.error.reason == "PROTOCOL_VIOLATION"
-    assert hub.files() == set()
+    hub.wait_for_files(set())
 
 
 def test_live_progress_is_shown_while_a_disk_moves(hub: RunningHub, agent: FakeAgent) -> None:

@@ -108,7 +108,7 @@ def test_jobs_of_a_lost_agent_fail_and_leave_nothing(
     failed = hub.wait(job.job_id)
     assert failed.status == pb.BACKUP_STATUS_FAILED
     assert failed.error.reason == "AGENT_LOST"
-    assert hub.files() == set()
+    hub.wait_for_files(set())
     # The site can be served again, and its VM backed up.
     again = wait_until_away(hub, agent, agents)
     job = hub.start()
@@ -172,7 +172,7 @@ def test_cancelled_job_ends_when_the_agent_has_cleaned_up(
     ended = hub.wait(job.job_id)
     assert ended.status == pb.BACKUP_STATUS_CANCELLED
     assert "wrong window" in ended.error.message
-    assert hub.files() == set()
+    hub.wait_for_files(set())
     # Cancelling what has ended changes nothing.
     assert hub.cancel(job.job_id).status == pb.BACKUP_STATUS_CANCELLED
 

@@ -120,7 +120,7 @@ def test_wrong_upload_fails_its_job_and_leaves_nothing(
     agent.send(job_failed=session_pb.JobFailed(job_id=job, cancelled=True))
     agent.report()
     assert hub.get(job).error.reason == reason
-    assert hub.files() == set()
+    hub.wait_for_files(set())
     assert hub.parts.uploads.count() == 0
 
 
@@ -151,7 +151,7 @@ def test_full_repository_fails_the_job_and_gives_the_space_back(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert answer[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "REPOSITORY_FULL")
     assert hub.wait(job.job_id).error.reason == "REPOSITORY_FULL"
-    assert hub.files() == set()
+    hub.wait_for_files(set())
 
 
 def test_second_upload_of_a_disk_is_refused_while_the_first_goes_on(
@@ -249,7 +249,7 @@ def test_moving_upload_is_aborted_when_its_job_ends(
     failed = hub.wait(job)
     assert failed.error.reason == "DISK_READ_FAILED"
     assert failed.bytes_transferred == batches("A")[0].payload_bytes
-    assert hub.files() == set()
+    hub.wait_for_files(set())
 
 
 def test_broken_upload_fails_the_job_for_the_reason_the_agent_gives(
@@ -261,7 +261,7 @@ def test_broken_upload_fails_the_job_for_the_reason_the_agent_gives(
     assert agent.expect("cancel_job").job_id == job
     broken = hub.wait(job, lambda backup: backup.disks[0].status == pb.BACKUP_STATUS_FAILED)
     assert broken.status == pb.BACKUP_STATUS_RUNNING  # until the agent has answered
-    assert hub.files() == set()
+    hub.wait_for_files(set())
     agent.send(
         job_failed=session_pb.JobFailed(
             job_id=job, error=pb.BackupError(reason="DISK_READ_FAILED", message="bad sector")

@@ -86,9 +86,7 @@ def test_running_job_is_no_restore_point(hub: RunningHub, agent: FakeAgent) -> N
     )
 
 
-def test_watches_end_when_their_clients_leave(
-    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watches_end_when_their_clients_leave(hub: RunningHub, agent: FakeAgent) -> None:
     job = hub.start()
     for _ in range(2 * stream_slots.LIMITS["watch"]):
         call = hub.backups.WatchBackup(pb.WatchBackupRequest(job_id=job.job_id), timeout=20)
