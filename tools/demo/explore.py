@@ -46,13 +46,15 @@ def up(state: Path, console: Console) -> None:
 
 
 def down(state: Path, console: Console) -> None:
-    """Stop what `up` started, the agent first; nothing to do is fine."""
+    """Stop what `up` started, the agent first, and remove the VM's disks; nothing to do is fine."""
     record = state / "running.json"
     for process in reversed(_running(record)):
         process.stop()
     if record.exists():
         record.unlink()
-        console.print("stopped")
+        for bulky in (state / "guest", state / "site"):
+            shutil.rmtree(bulky, ignore_errors=True)
+        console.print(f"stopped; hub state, repository and logs are left in {state}")
 
 
 def _running(record: Path) -> list[ProcessId]:
