@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from sendense.channel import open_channel
 from sendense.clusters import CLUSTER_BYTES
 from sendense.errors import InvalidArgument, typed_errors
 from sendense.restore.decode import DecodePool
@@ -41,10 +40,8 @@ def restore_disk(
     target = Target(Path(path), overwrite=overwrite)
     target.check()
     with (
-        # A channel of its own: bulk data does not share flow control with requests.
-        open_channel(address, dedicated=True) as channel,
         typed_errors(address),
-        open_restore(channel, address, job_id, disk_index) as stream,
+        open_restore(address, job_id, disk_index) as stream,
     ):
         header = stream.header
         # Raw clusters of a QCOW2 file are aligned, which costs less than one cluster a frame.

@@ -1,12 +1,12 @@
 """The restore stream, checked: header, clusters in order, trailer, and the root of it all."""
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
-import grpc
-
 from sendense import codec
+from sendense.channel import open_channel
 from sendense.clusters import DIGEST_BYTES, REGION_DIGEST_BYTES, cluster_count
 from sendense.codec import EncodedClusters
 from sendense.digests import DiskDigests
@@ -136,14 +136,26 @@ class RestoreStream:
 
 
 @contextmanager
-def open_restore(
-    channel: grpc.Channel, address: str, job_id: str, disk_index: int
-) -> Iterator[RestoreStream]:
-    """Ask for a disk; the call is over when the context is, whatever happened."""
-    stub = restore_pb2_grpc.RestoreServiceStub(channel)
-    call = stub.RestoreDisk(restore_pb2.RestoreDiskRequest(job_id=job_id, disk_index=disk_index))
+def open_restore(address: str, job_id: str, disk_index: int) -> Iterator[RestoreStream]:
+    """Ask for a disk; call and connection are over when the context is, whatever happened."""
+    # A channel of its own: bulk data does not share flow control with requests.
+    channel = open_channel(address, dedicated=True)
+    interrupted = True
     try:
+        stub = restore_pb2_grpc.RestoreServiceStub(channel)
+        request = restore_pb2.RestoreDiskRequest(job_id=job_id, disk_index=disk_index)
+        call = stub.RestoreDisk(request)
         with StallGuard(call, address) as guard:
             yield RestoreStream(guard.responses(), job_id, disk_index)
+        interrupted = False
+    except Exception:
+        interrupted = False
+        raise
     finally:
-        call.cancel()
+        channel.close()
+        if not interrupted:
+            # gRPC frees the connection only when the end of the call was read. Closing the
+            # channel ended the call, so this is over at once; `call.cancel()` would hide the
+            # end. After Ctrl-C in the middle of a read the call cannot be read any more.
+            with suppress(Exception):
+                deque(call, maxlen=0)

@@ -1,11 +1,13 @@
 """Restores against a hub on a real socket: content, formats, targets, progress."""
 
+import contextlib
 import fcntl
 import os
 import resource
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -338,6 +340,27 @@ def test_interrupted_restore_leaves_nothing_and_ends_the_call(hub, client, tmp_p
     assert names(tmp_path) == []
     assert hub.state.stream_ended.wait(10)
     stay.set()
+
+
+def open_sockets() -> int:
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed by another thread meanwhile
+            count += str(entry.readlink()).startswith("socket:")
+    return count
+
+
+def test_restores_that_fail_early_leave_no_connection(hub, client, tmp_path):
+    parts = stored(draw(LAYOUT))
+    hub.state.restore = lambda: [*parts[:2], parts[-1], *parts[2:]]
+    before = open_sockets()
+    for _ in range(10):
+        with pytest.raises(DataLoss):
+            client.restore_disk("job-1", 0, tmp_path / "disk.raw")
+    end = time.monotonic() + 20
+    while open_sockets() > before + 1:  # the listening side may still have one to close
+        assert time.monotonic() < end, f"{before} sockets before, {open_sockets()} after"
+        time.sleep(0.02)
 
 
 def test_stalled_hub_is_given_up(hub):
