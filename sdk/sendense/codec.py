@@ -109,21 +109,16 @@ def from_frame(
     than `after_cluster`. Raises FrameCorrupt or FrameInvalid; takes a constant
     number of Python operations.
     """
-    actual = _checksum(
-        frame.cluster_numbers, frame.stored_sizes, frame.digests, frame.compressed, frame.raw
-    )
-    if actual != frame.checksum:
-        raise FrameCorrupt(
-            f"frame checksum is {frame.checksum.hex()}, its content's {actual.hex()}"
-        )
-    if len(frame.cluster_numbers) % 4 or len(frame.stored_sizes) % 4:
+    # Each access of a message's field makes a copy: once is enough.
+    numbers, sizes, digests = frame.cluster_numbers, frame.stored_sizes, frame.digests
+    compressed, raw, checksum = frame.compressed, frame.raw, frame.checksum
+    actual = _checksum(numbers, sizes, digests, compressed, raw)
+    if actual != checksum:
+        raise FrameCorrupt(f"frame checksum is {checksum.hex()}, its content's {actual.hex()}")
+    if len(numbers) % 4 or len(sizes) % 4:
         raise FrameInvalid("cluster numbers and sizes are not whole 32-bit numbers")
     batch = EncodedClusters(
-        np.frombuffer(frame.cluster_numbers, "<u4"),
-        np.frombuffer(frame.stored_sizes, "<u4"),
-        frame.digests,
-        frame.compressed,
-        frame.raw,
+        np.frombuffer(numbers, "<u4"), np.frombuffer(sizes, "<u4"), digests, compressed, raw
     )
     check_batch(batch, cluster_limit=cluster_limit, after_cluster=after_cluster)
     return batch
