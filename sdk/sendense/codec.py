@@ -31,6 +31,7 @@ ZERO_SIZE: Final = 0
 CHECKSUM_BYTES: Final = 16
 # Level 1 costs about 4 % more space than zstd's default and half its time.
 DEFAULT_LEVEL: Final = 1
+_ZERO_HEAD: Final = bytes(64)
 
 
 class FrameInvalid(ValueError):
@@ -188,35 +189,38 @@ class ClusterEncoder:
         are left out, or kept as size 0 where `keep_zeros` (increments: the base
         may hold old data there). The result may be empty.
         """
+        if isinstance(data, memoryview):
+            data = bytes(data)
+        view = memoryview(data)
         numbers: list[int] = []
         sizes: list[int] = []
         digests: list[bytes] = []
         compressed: list[bytes] = []
         raw: list[bytes] = []
         compress = self._compressor.compress
-        number = first_cluster
-        for start in range(0, len(data), CLUSTER_BYTES):
-            # A copy into `bytes`: comparing those runs at memory speed, comparing
-            # memoryviews does not.
-            cluster = bytes(data[start : start + CLUSTER_BYTES])
+        for number, start in enumerate(range(0, len(data), CLUSTER_BYTES), first_cluster):
+            cluster: memoryview | bytes = view[start : start + CLUSTER_BYTES]
+            # A look at the head spares most clusters the copy into `bytes`, which
+            # compares at memory speed where a memoryview does not.
+            may_be_zero = data.startswith(_ZERO_HEAD, start)
             if len(cluster) != CLUSTER_BYTES:
-                cluster = cluster.ljust(CLUSTER_BYTES, b"\0")
-            if cluster == ZERO_CLUSTER:
+                cluster = bytes(cluster).ljust(CLUSTER_BYTES, b"\0")
+                may_be_zero = True
+            if may_be_zero and bytes(cluster) == ZERO_CLUSTER:
                 if keep_zeros:
                     numbers.append(number)
                     sizes.append(ZERO_SIZE)
                     digests.append(ZERO_DIGEST)
+                continue
+            stored = compress(cluster)
+            if len(stored) < CLUSTER_BYTES:
+                compressed.append(stored)
+                sizes.append(len(stored))
             else:
-                stored = compress(cluster)
-                if len(stored) < CLUSTER_BYTES:
-                    compressed.append(stored)
-                    sizes.append(len(stored))
-                else:
-                    raw.append(cluster)
-                    sizes.append(RAW_SIZE)
-                numbers.append(number)
-                digests.append(cluster_digest(cluster))
-            number += 1
+                raw.append(bytes(cluster))
+                sizes.append(RAW_SIZE)
+            numbers.append(number)
+            digests.append(cluster_digest(cluster))
         return EncodedClusters(
             np.array(numbers, np.uint32),
             np.array(sizes, np.uint32),
