@@ -44,6 +44,7 @@ def end_job(
     False when it had ended before. Raises JobNotFound, CatalogUnavailable. Not
     to be called while the calling thread holds an upload of the job.
     """
+    _keep_progress(parts, job_id)
     if not _record(parts, job_id, event, error, warnings):
         return False
     status = target(event)
@@ -81,6 +82,8 @@ def ask_to_end(parts: Parts, site: str, job_id: str, *, event: Event, error: Sen
             end_job(parts, job_id, event, error)
         except SendenseError as failure:
             _log.error("job_not_ended", job_id=job_id, error=str(failure))
+        except Exception:  # noqa: BLE001 - a timer's thread, nobody above
+            _log.exception("job_not_ended", job_id=job_id)
 
     if tell_to_cancel(parts, site, job_id, str(error)):
         parts.deadlines.start(job_id, ANSWER_TIMEOUT_S, overdue)
@@ -124,6 +127,23 @@ def agent_gave_up(
     end_job(parts, job_id, Event.FAILED, error, warnings=warnings)
 
 
+def _keep_progress(parts: Parts, job_id: str) -> None:
+    """How far its disks came. Nice to know: a job's end does not depend on it."""
+    try:
+        with parts.catalog.write() as session:
+            for disk_index, numbers in parts.board.progress(job_id).items():
+                rules.record_progress(
+                    session,
+                    job_id,
+                    disk_index,
+                    bytes_planned=numbers.bytes_planned,
+                    bytes_read=numbers.bytes_read,
+                    bytes_transferred=numbers.bytes_transferred,
+                )
+    except Exception:  # noqa: BLE001 - whatever it is, the job ends
+        _log.exception("progress_not_kept", job_id=job_id)
+
+
 @retry_catalog
 def _record(
     parts: Parts,
@@ -132,17 +152,7 @@ def _record(
     error: SendenseError,
     warnings: Sequence[WarningFacts],
 ) -> bool:
-    progress = parts.board.progress(job_id)
     with parts.catalog.write() as session:
-        for disk_index, numbers in progress.items():
-            rules.record_progress(
-                session,
-                job_id,
-                disk_index,
-                bytes_planned=numbers.bytes_planned,
-                bytes_read=numbers.bytes_read,
-                bytes_transferred=numbers.bytes_transferred,
-            )
         return rules.end_job(
             session,
             job_id,

@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from hub.catalog.models import BackupDisk
-from hub.catalog.queries import find_job
+from hub.catalog.queries import find_disk
 from hub.catalog.upload_disk import SealedFacts, begin_upload, break_disk, seal_disk
 from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadTruncated
 from hub.jobs.board import DiskProgress
@@ -23,6 +23,7 @@ from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Event
 from hub.repository import LayerBase, LayerIdentity, LayerWriter
+from sendense.clusters import CLUSTER_BYTES, cluster_count
 from sendense.codec import FrameCorrupt, FrameInvalid, from_frame
 from sendense.v1 import clusters_pb2
 from sendense.v1 import upload_pb2 as pb
@@ -67,14 +68,13 @@ class _Upload:
         self._requests = requests
         self._rpc = rpc
         self._rpc_ended = threading.Event()
-        if not rpc.add_callback(self._rpc_ended.set):
-            self._rpc_ended.set()
 
         # Of the receiving thread.
         self._disk_id: int | None = None  # set while the row is this upload's
         self._site = ""
         self._change_id = ""
         self._progress = DiskProgress()
+        self._limit_bytes = 0  # the disk's capacity in whole clusters
         self._clusters = 0
 
         # Between the threads, under the condition.
@@ -90,7 +90,15 @@ class _Upload:
         self._writing = threading.Lock()
         self._writer: LayerWriter | None = None
 
+        if not rpc.add_callback(self._end_of_rpc):
+            self._end_of_rpc()
+
     # Any thread.
+
+    def _end_of_rpc(self) -> None:
+        self._rpc_ended.set()
+        with self._changed:
+            self._changed.notify_all()
 
     def abort(self, error: SendenseError) -> None:
         """End the upload; the caller deals with the job."""
@@ -108,9 +116,9 @@ class _Upload:
     def answers(self) -> Iterator[pb.UploadDiskResponse]:
         """Opened, acknowledgements, sealed. Raises the upload's error."""
         with self._changed:
-            self._changed.wait_for(lambda: self._opened or self._settled(), OPEN_TIMEOUT_S)
+            self._changed.wait_for(lambda: self._opened or self._over(), OPEN_TIMEOUT_S)
             opened = self._opened
-            if not opened and not self._settled():
+            if not opened and not self._over():
                 self._error = ProtocolViolation("the upload was not opened in time")
         if opened:
             yield pb.UploadDiskResponse(opened=pb.UploadOpened())
@@ -123,6 +131,9 @@ class _Upload:
                 return
             if error is not None:
                 raise error
+            if self._rpc_ended.is_set():
+                # Nobody hears more; the receiving thread deals with what was sent.
+                return
             ack = self._sync()
             if ack is not None:
                 yield pb.UploadDiskResponse(ack=ack)
@@ -130,8 +141,11 @@ class _Upload:
     def _settled(self) -> bool:
         return self._sealed is not None or self._error is not None
 
+    def _over(self) -> bool:
+        return self._settled() or self._rpc_ended.is_set()
+
     def _due(self) -> bool:
-        return self._settled() or self._unsynced_bytes >= SYNC_BYTES
+        return self._over() or self._unsynced_bytes >= SYNC_BYTES
 
     def _sync(self) -> pb.UploadAck | None:
         with self._writing:
@@ -179,6 +193,7 @@ class _Upload:
             if kind == "frame":
                 self._append(writer, part.frame)
             elif kind == "progress":
+                self._check_bytes("bytes_read", part.progress.bytes_read)
                 self._progress.bytes_read = part.progress.bytes_read
             elif kind == "finish":
                 self._finish(part.finish)
@@ -198,21 +213,26 @@ class _Upload:
         """Claim the disk and begin its layer; a sealed disk is returned instead."""
         self.job_id, self.disk_index = opening.job_id, opening.disk_index
         self._parts.uploads.enter(self)
+        with self._parts.catalog.read() as session:
+            frozen = find_disk(session, self.job_id, self.disk_index)
+            context = frozen.job.context
+        self._limit_bytes = cluster_count(frozen.capacity_bytes) * CLUSTER_BYTES
+        fits = opening.bytes_planned <= self._limit_bytes
         with self._parts.catalog.write() as session:
             disk = begin_upload(
                 session,
                 self.job_id,
                 self.disk_index,
-                bytes_planned=opening.bytes_planned,
+                bytes_planned=opening.bytes_planned if fits else 0,
                 full_instead=opening.full_instead,
                 full_reason=opening.full_reason,
             )
         if disk.sealed_at is not None:
             return disk
         self._disk_id = disk.id
-        with self._parts.catalog.read() as session:
-            context = find_job(session, self.job_id).context
         self._site = context.site
+        # Only now: what is wrong from here on fails the job.
+        self._check_bytes("bytes_planned", opening.bytes_planned)
         self._progress = self._parts.board.disk(self.job_id, self.disk_index)
         self._progress.bytes_planned = opening.bytes_planned
         identity = LayerIdentity(
@@ -232,6 +252,14 @@ class _Upload:
             self._changed.notify_all()
         self._parts.board.changed(self.job_id)
         return None
+
+    def _check_bytes(self, field: str, count: int) -> None:
+        """The rows hold 63 bits, and a disk's bytes can be added up over a job."""
+        if count > self._limit_bytes:
+            raise ProtocolViolation(
+                f"disk {self.disk_index} of {self.job_id}: {field} is {count}, "
+                f"but the disk has {self._limit_bytes} bytes"
+            )
 
     def _append(self, writer: LayerWriter, frame: clusters_pb2.ClusterFrame) -> None:
         """A constant number of operations, whatever the frame holds."""
@@ -264,6 +292,7 @@ class _Upload:
                 self.disk_index,
                 f"the agent sent (frames, clusters, bytes) {said}, {got} arrived",
             )
+        self._check_bytes("bytes_read", finish.bytes_read)
         self._progress.bytes_read = finish.bytes_read
         with self._writing:
             writer, self._writer = self._writer, None
@@ -305,10 +334,6 @@ class _Upload:
 
     def _fail(self, error: SendenseError | None) -> None:
         """End the upload; `error` None: the connection broke."""
-        with self._writing:
-            writer, self._writer = self._writer, None
-        if writer is not None:
-            self._discard(writer)
         with self._changed:
             noted, aborted = self._error, self._aborted
         broke = error is None and noted is None
@@ -317,10 +342,17 @@ class _Upload:
             or error
             or UploadTruncated(self.job_id, self.disk_index, "the connection to the agent broke")
         )
-        self._release()
-        if self._disk_id is not None and not aborted:
-            self._fail_disk(error, broke=broke)
-        self._note(error)
+        try:
+            with self._writing:
+                writer, self._writer = self._writer, None
+            if writer is not None:
+                self._discard(writer)
+            self._release()
+            if self._disk_id is not None and not aborted:
+                self._fail_disk(error, broke=broke)
+        finally:
+            # The RPC's thread waits for it, whatever else went wrong.
+            self._note(error)
 
     def _fail_disk(self, error: SendenseError, *, broke: bool) -> None:
         _log.warning("upload_failed", job_id=self.job_id, disk=self.disk_index, error=str(error))
@@ -337,12 +369,16 @@ class _Upload:
                 fail_job(self._parts, self.job_id, error)
         except SendenseError as failure:
             _log.error("job_not_failed", job_id=self.job_id, error=str(failure))
+        except Exception:  # noqa: BLE001 - nobody above to report a defect to
+            _log.exception("job_not_failed", job_id=self.job_id)
 
     def _discard(self, writer: LayerWriter) -> None:
         try:
             writer.discard()
         except SendenseError as error:
             _log.warning("partial_layer_not_removed", job_id=self.job_id, error=str(error))
+        except Exception:  # noqa: BLE001 - the job is to fail all the same
+            _log.exception("partial_layer_not_removed", job_id=self.job_id)
 
     def _release(self) -> None:
         self._parts.uploads.leave(self)

@@ -124,7 +124,7 @@ def _leave(parts: Parts, link: AgentLink) -> None:
         with parts.catalog.read() as session:
             left = live_job_ids(session, link.site)
         for job_id in left:
-            end_job(parts, job_id, Event.FAILED, why)
+            _fail_left(parts, job_id, why)
         with parts.catalog.write() as session:
             record_departure(session, link.site, parts.now())
     except SendenseError as error:
@@ -135,3 +135,13 @@ def _leave(parts: Parts, link: AgentLink) -> None:
         parts.agents.leave(link)
         parts.metrics.agents_connected.dec()
         _log.info("agent_disconnected", site=link.site, failed_jobs=len(left))
+
+
+def _fail_left(parts: Parts, job_id: str, why: SendenseError) -> None:
+    """One job that cannot be ended does not keep the others from it."""
+    try:
+        end_job(parts, job_id, Event.FAILED, why)
+    except SendenseError as error:
+        _log.error("job_not_ended", job_id=job_id, error=str(error))
+    except Exception:  # noqa: BLE001 - nobody above to report a defect to
+        _log.exception("job_not_ended", job_id=job_id)

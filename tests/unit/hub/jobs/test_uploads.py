@@ -83,6 +83,16 @@ def opened_twice(up: Uploading) -> None:
     up.open("x", 0)
 
 
+def read_beyond_capacity(up: Uploading) -> None:
+    up.put(progress=upload_pb2.UploadProgress(bytes_read=2**63))
+
+
+def finished_beyond_capacity(up: Uploading) -> None:
+    for batch in batches("ABCD"):
+        up.frame(batch)
+    up.finish(bytes_read=2**63)
+
+
 @pytest.mark.parametrize(
     ("wrong", "status", "reason"),
     [
@@ -94,6 +104,8 @@ def opened_twice(up: Uploading) -> None:
         (wrong_totals, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
         (wrong_payload, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
         (half_closed, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
+        (read_beyond_capacity, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION"),
+        (finished_beyond_capacity, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION"),
         (opened_twice, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
@@ -311,3 +323,27 @@ def test_disk_of_zeros_alone_is_sealed(hub: RunningHub, agent: FakeAgent) -> Non
 def test_empty_part_is_refused(hub: RunningHub, up: Uploading) -> None:
     up._out.put(upload_pb2.UploadDiskRequest())
     assert refusal(up.sealed)[1] == "PROTOCOL_VIOLATION"
+
+
+@pytest.mark.parametrize("planned", [4 * 65536 + 1, 2**63, 2**64 - 1])
+def test_upload_that_plans_more_than_the_disk_fails_its_job(
+    hub: RunningHub, agent: FakeAgent, job: str, planned: int
+) -> None:
+    with Uploading(agent.channel) as up:
+        up.open(job, 0, bytes_planned=planned)
+        assert refusal(up.sealed)[1] == "PROTOCOL_VIOLATION"
+    failed = hub.wait(job)
+    assert failed.error.reason == "PROTOCOL_VIOLATION"
+    assert failed.bytes_planned == 0
+
+
+def test_progress_that_cannot_be_stored_does_not_keep_a_job_from_ending(
+    hub: RunningHub, agent: FakeAgent, job: str
+) -> None:
+    hub.parts.board.disk(job, 0).bytes_read = 2**63
+    agent.send(
+        job_failed=session_pb.JobFailed(
+            job_id=job, error=pb.BackupError(reason="DISK_READ_FAILED", message="bad sector")
+        )
+    )
+    assert hub.wait(job).error.reason == "DISK_READ_FAILED"
