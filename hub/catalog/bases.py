@@ -1,6 +1,6 @@
 """Which completed disk an increment builds on: the one place where that is decided."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -70,12 +70,30 @@ def choose_base(
             None,
             f"the disk's size changed from {base.capacity_bytes} to {disk.capacity_bytes} bytes",
         )
-    problem = _tracking_problem(base.disk_change_id, disk.change_id)
+    problem = _revert_problem(last_job.other_snapshots) or _tracking_problem(
+        base.disk_change_id, disk.change_id
+    )
     if problem:
         return BaseChoice(None, problem)
     if not base.qcow2_path or not layer_exists(base.qcow2_path):
         return BaseChoice(None, f"the base's layer {base.qcow2_path} is not in the repository")
     return BaseChoice(base)
+
+
+def _revert_problem(snapshots: Sequence[str]) -> str:
+    """Why a job taken while the VM had these other snapshots is no base, or "".
+
+    A revert to one of them takes back changes of before the job, and a host may
+    go on with the same tracking uuid: the change query would miss them silently.
+    A snapshot made after the job is no danger: a revert to it goes back no further.
+    """
+    if not snapshots:
+        return ""
+    names = ", ".join(repr(name) for name in snapshots)
+    return (
+        f"the last backup was made while the VM had the snapshot(s) {names}; "
+        "a revert to one could not be told"
+    )
 
 
 def _tracking_problem(before: str, now: str) -> str:
@@ -86,4 +104,12 @@ def _tracking_problem(before: str, now: str) -> str:
         return "the last backup has no change id of the disk"
     if before.partition("/")[0] != now.partition("/")[0]:
         return "changed block tracking was reset since the last backup"
+    if _sequence(now) < _sequence(before):
+        return f"changed block tracking went back from {before} to {now}: the VM was reverted"
     return ""
+
+
+def _sequence(change_id: str) -> int:
+    """The number after the slash; what is none does not go back."""
+    text = change_id.partition("/")[2]
+    return int(text) if text.isascii() and text.isdecimal() else 0

@@ -129,6 +129,8 @@ class BackupJob(Base):
     status: Mapped[Status] = mapped_column(checked(Status, "status"), index=True)
     consistency: Mapped[Consistency | None] = mapped_column(checked(Consistency, "consistency"))
     snapshot: Mapped[str] = mapped_column(String(64), default="")
+    # Names of the snapshots that the VM had beside the job's.
+    other_snapshots: Mapped[list[str]] = mapped_column(JSON(), default=list)
     disk_count: Mapped[int] = mapped_column(Integer(), default=0)
     bytes_planned: Mapped[int] = mapped_column(BigInteger(), default=0)
     bytes_read: Mapped[int] = mapped_column(BigInteger(), default=0)

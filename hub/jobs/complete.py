@@ -55,6 +55,7 @@ def job_facts(job: BackupJob, warnings: Sequence[WarningFacts]) -> dict[str, obj
         "consistency": job.consistency.value if job.consistency else None,
         "created_at": job.created_at.isoformat(),
         "started_at": job.started_at.isoformat() if job.started_at else None,
+        "other_snapshots": job.other_snapshots,
         "warnings": [*job.warnings, *warnings],
         "vm": {
             "name": context.vm_name,

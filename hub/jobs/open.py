@@ -21,6 +21,7 @@ def open_backup(
     *,
     disks: Sequence[FrozenDisk],
     snapshot: str,
+    other_snapshots: Sequence[str],
     consistency: Consistency | None,
     warnings: Sequence[WarningFacts],
 ) -> list[tuple[int, str | None]]:
@@ -37,6 +38,7 @@ def open_backup(
             job_id,
             disks=disks,
             snapshot=snapshot,
+            other_snapshots=other_snapshots,
             consistency=consistency,
             warnings=warnings,
             layer_exists=lambda path: (repository.path / path).is_file(),

@@ -93,6 +93,7 @@ def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
             for disk in opened.disks
         ],
         snapshot=opened.snapshot,
+        other_snapshots=list(opened.other_snapshots),
         consistency=CONSISTENCY.get(opened.consistency_level),
         warnings=_warnings(opened.warnings),
     )

@@ -184,9 +184,9 @@ class FakeAgent:
             up.finish()
             return up.sealed()
 
-    def run_job(self, job_id: str, disks: list[FakeDisk]) -> session_pb.JobPlan:
+    def run_job(self, job_id: str, disks: list[FakeDisk], **opened: Any) -> session_pb.JobPlan:
         """Play a whole job: open, upload what the drawings show, report; returns the plan."""
-        self.open_job(job_id, disks)
+        self.open_job(job_id, disks, **opened)
         plan: session_pb.JobPlan = self.expect("job_plan")
         for disk in plan.disks:
             self.upload(job_id, disk.disk_index, disks[disk.disk_index].content)

@@ -101,6 +101,7 @@ def upgrade() -> None:
         sa.Column("status", checked("status", STATUSES), nullable=False),
         sa.Column("consistency", checked("consistency", LEVELS), nullable=True),
         sa.Column("snapshot", sa.String(length=64), nullable=False),
+        sa.Column("other_snapshots", sa.JSON(), nullable=False),
         sa.Column("disk_count", sa.Integer(), nullable=False),
         sa.Column("bytes_planned", sa.BigInteger(), nullable=False),
         sa.Column("bytes_read", sa.BigInteger(), nullable=False),

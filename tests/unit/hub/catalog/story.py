@@ -62,6 +62,7 @@ class Story:
         job: BackupJob,
         *disks: FrozenDisk,
         layer_exists: Callable[[str], bool] = lambda path: True,
+        other_snapshots: Sequence[str] = (),
     ) -> Sequence[BackupDisk]:
         with self.catalog.write() as session:
             return open_job(
@@ -69,6 +70,7 @@ class Story:
                 job.id,
                 disks=disks or [frozen()],
                 snapshot="snapshot-1",
+                other_snapshots=other_snapshots,
                 consistency=Consistency.CRASH,
                 warnings=[],
                 layer_exists=layer_exists,
@@ -107,11 +109,15 @@ class Story:
             )
 
     def whole(
-        self, *disks: FrozenDisk, kind: BackupType | None = None, **more: object
+        self,
+        *disks: FrozenDisk,
+        kind: BackupType | None = None,
+        other_snapshots: Sequence[str] = (),
+        **more: object,
     ) -> BackupJob:
         """A job from start to completion."""
         job = self.start(kind=kind, **more)  # type: ignore[arg-type]
-        for row in self.open(job, *disks):
+        for row in self.open(job, *disks, other_snapshots=other_snapshots):
             self.seal(job, row.disk_index)
         assert self.complete(job)
         return self.job(job)

@@ -72,15 +72,16 @@ def test_disk_is_known_by_uuid_and_key_when_the_order_changed(story: Story) -> N
         ({"capacity_bytes": 2 * GIB}, "size changed"),
         ({"change_id": ""}, "no change id"),
         ({"change_id": "77 bb/2"}, "was reset"),
+        ({"change_id": "52 aa/9"}, "went back"),
         ({"disk_uuid": ""}, "no uuid"),
     ],
-    ids=["uuid", "key", "grown", "untracked", "reset", "no-uuid"],
+    ids=["uuid", "key", "grown", "untracked", "reset", "reverted", "no-uuid"],
 )
 def test_disk_without_a_usable_base_is_full_and_says_why(
     story: Story, changed: dict[str, object], reason: str
 ) -> None:
-    story.whole(frozen(0), frozen(1))
-    job = story.whole(frozen(0), frozen(1, **changed))
+    story.whole(frozen(0), frozen(1, change_id="52 aa/10"))
+    job = story.whole(frozen(0), frozen(1, **{"change_id": "52 aa/11"} | changed))
     assert [d.backup_type for d in job.disks] == [BackupType.INCREMENTAL, BackupType.FULL]
     assert job.backup_type is BackupType.INCREMENTAL
     (warning,) = job.warnings
@@ -93,6 +94,34 @@ def test_base_without_a_change_id_is_no_base(story: Story) -> None:
     story.whole(frozen(change_id=""))
     (message,) = reasons(story, [frozen()])
     assert "no change id" in message
+
+
+def test_job_made_while_the_vm_had_snapshots_is_no_base(story: Story) -> None:
+    first = story.whole(frozen(0), frozen(1))
+    # Its own base was made without them, so it is an increment all the same.
+    with_snapshots = story.whole(
+        frozen(0, change_id="52 aa/2"),
+        frozen(1, change_id="52 aa/2"),
+        other_snapshots=["before upgrade", "gold"],
+    )
+    assert [d.base_disk_id for d in with_snapshots.disks] == [d.id for d in first.disks]
+    after = story.whole(frozen(0, change_id="52 aa/3"), frozen(1, change_id="52 aa/3"))
+    assert after.backup_type is BackupType.FULL
+    assert [d.base_disk_id for d in after.disks] == [None, None]
+    assert [one["code"] for one in after.warnings] == ["FULL_INSTEAD_OF_INCREMENTAL"] * 2
+    assert all("'before upgrade', 'gold'; a revert" in one["message"] for one in after.warnings)
+    # The full, made without snapshots, is a base again.
+    again = story.whole(frozen(0, change_id="52 aa/4"), frozen(1, change_id="52 aa/4"))
+    assert [d.base_disk_id for d in again.disks] == [d.id for d in after.disks]
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [("52 aa/7", "52 aa/7"), ("52 aa/9", "52 aa/10"), ("52 aa", "52 aa"), ("52 aa/x", "52 aa/1")],
+)
+def test_change_id_that_did_not_go_back_has_a_base(story: Story, before: str, now: str) -> None:
+    first = story.whole(frozen(change_id=before))
+    assert story.whole(frozen(change_id=now)).disks[0].base_disk_id == first.disks[0].id
 
 
 def test_base_whose_layer_is_gone_is_no_base(story: Story) -> None:

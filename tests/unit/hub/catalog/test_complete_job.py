@@ -166,6 +166,7 @@ def test_job_without_disks_is_refused(story: Story) -> None:
             job.id,
             disks=[],
             snapshot="",
+            other_snapshots=[],
             consistency=None,
             warnings=[],
             layer_exists=lambda path: True,

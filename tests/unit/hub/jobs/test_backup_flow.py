@@ -114,6 +114,28 @@ def test_increment_is_full_when_the_base_layer_was_taken_away(
     )
 
 
+def test_backup_after_one_made_with_snapshots_is_full_and_names_them(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.run_job(job.job_id, [FakeDisk("AB")], other_snapshots=["before the upgrade"])
+    first = hub.wait(job.job_id)
+    assert not first.warnings
+    facts = hub.repository_folder() / first.context_id / first.job_id / "job.json"
+    assert json.loads(facts.read_text())["other_snapshots"] == ["before the upgrade"]
+    # The VM is reverted: the host goes on with the same tracking uuid.
+    job = hub.start()
+    agent.expect("start_job")
+    plan = agent.run_job(job.job_id, [FakeDisk("AC", change_id="52 aa/2")])
+    assert plan.disks[0].backup_type == pb.BACKUP_TYPE_FULL
+    done = hub.wait(job.job_id)
+    (warning,) = done.warnings
+    assert warning.code == "FULL_INSTEAD_OF_INCREMENTAL"
+    assert "'before the upgrade'" in warning.message
+    assert hub.restored(job.job_id) == raw_bytes("AC")
+
+
 def test_warnings_of_the_agent_are_kept(hub: RunningHub, agent: FakeAgent) -> None:
     job = hub.start(quiesce=True)
     assert agent.expect("start_job").quiesce
