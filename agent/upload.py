@@ -138,6 +138,7 @@ class _Upload:
         self._changed = threading.Condition()  # guards what follows
         self._error: BaseException | None = None
         self._sealed: pb.UploadSealed | None = None
+        self._answered = False
         self._opened = False
         self._finished = False
         self._window = AckWindow()
@@ -311,10 +312,17 @@ class _Upload:
                     self._opened = True
                 case "ack":
                     self._window.acknowledged(answer.ack.durable_frames)
-                case "sealed" if self._error is None:
-                    self._sealed = answer.sealed
+                case "sealed":
+                    # Before any frame: the layer was sealed by an earlier call.
+                    if not self._finished and self._answered:
+                        raise HubMisbehaved(
+                            f"it sealed disk {self._disk_index} before the agent sent all of it"
+                        )
+                    if self._error is None:
+                        self._sealed = answer.sealed
                 case _:
                     pass
+            self._answered = True
             owes = self._finished or self._window.outstanding_frames
             self._hub_owes_since = time.monotonic() if owes else None
             self._changed.notify_all()

@@ -23,6 +23,7 @@ from agent.transports.errors import NfcReadFailed
 from agent.upload import Patience, UploadResult, upload_disk
 from sendense.channel import open_channel
 from sendense.clusters import CLUSTER_BYTES, REGION_BYTES
+from sendense.v1 import upload_pb2
 from shared.errors import SendenseError
 from shared.grpc_errors import abort_with
 from tests.unit.agent.drawn_disks import MemoryReader, drawn
@@ -328,6 +329,58 @@ def test_upload_without_a_hub_says_unreachable() -> None:
         pass
     with pytest.raises(HubUnreachable):
         uploaded(hub, MemoryReader(drawn("a" * 100)))
+
+
+Part = upload_pb2.UploadDiskResponse
+OPENED = Part(opened=upload_pb2.UploadOpened())
+SEALED = Part(sealed=upload_pb2.UploadSealed(root_digest=b"s" * 32, bytes_stored=7))
+
+
+class ScriptedHub(RecordingHub):
+    """Gives these answers to an upload: the first to its opening, the others as frames come."""
+
+    def __init__(self, *answers: upload_pb2.UploadDiskResponse) -> None:
+        super().__init__()
+        self.answers = answers
+        self.taken: list[str | None] = []
+
+    def UploadDisk(
+        self,
+        request_iterator: Iterator[upload_pb2.UploadDiskRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[upload_pb2.UploadDiskResponse]:
+        answers = iter(self.answers)
+        for request in request_iterator:
+            self.taken.append(request.WhichOneof("part"))
+            if self.taken[-1] != "progress" and (answer := next(answers, None)):
+                yield answer
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (OPENED, SEALED),
+        (OPENED, Part(ack=upload_pb2.UploadAck(durable_frames=1)), SEALED),
+    ],
+    ids=["at the first frame", "after an ack"],
+)
+def test_seal_before_everything_was_sent_is_no_success(
+    answers: tuple[upload_pb2.UploadDiskResponse, ...],
+) -> None:
+    # A few frames come, then the reader gives nothing more.
+    reader = MemoryReader(drawn("ABCDEFGH" * 40), block_at=4)
+    with ScriptedHub(*answers) as hub, pytest.raises(HubMisbehaved, match="sealed disk 1 before"):
+        uploaded(hub, reader)
+    assert "finish" not in hub.taken
+    assert reader.closed
+
+
+def test_disk_that_was_sealed_by_an_earlier_call_is_a_success() -> None:
+    with ScriptedHub(SEALED) as hub:
+        hub.uploads["job-1", 1] = Upload(upload_pb2.UploadOpen())
+        result, _ = uploaded(hub, MemoryReader(drawn("ab" * 100)))
+    assert (result.root_digest, result.bytes_stored, result.frame_count) == (b"s" * 32, 7, 0)
+    assert "frame" not in hub.taken
 
 
 def test_stream_that_ends_without_a_seal_is_no_success(
