@@ -9,10 +9,33 @@ DEFAULT_SLICE_BYTES = 32 << 30
 LARGEST_BUFFER_BYTES = 2 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """What answers at the API, and how its NFC service is found."""
+
+    api_type: Literal["HostAgent", "VirtualCenter"]
+    nfc_moref: str
+    nfc_service: str  # of tickets; authd connects it, plain or with "ssl" behind
+    ticket_names_host: bool
+
+
+FLAVOURS: dict[str, Flavour] = {
+    # As captured on ESXi 8.0.3 without a vCenter.
+    "esxi": Flavour("HostAgent", "ha-nfc-service", "nfc", ticket_names_host=False),
+    # As other notes have it.
+    "esxi_ha_nfc": Flavour("HostAgent", "ha-nfc", "ha-nfc", ticket_names_host=True),
+    # A vCenter in front of the host, as far as API type and NFC tickets go.
+    "vcenter": Flavour("VirtualCenter", "nfcService", "vpxa-nfc", ticket_names_host=True),
+}
+
+
 @dataclass
 class Behaviour:
     """Settings of a running site; changing one takes effect at once."""
 
+    flavour: Literal["esxi", "esxi_ha_nfc", "vcenter"] = "esxi"
+    nfc_methods_refused: frozenset[str] = frozenset()  # WSDL names: MethodNotFound
+    nfc_methods_forbidden: frozenset[str] = frozenset()  # WSDL names: NoPermission
     slice_bytes: int = DEFAULT_SLICE_BYTES  # of disk that one QueryChangedDiskAreas covers
     areas_per_slice: int = 2000
     star: Literal["allocated", "whole", "fault"] = "allocated"  # what change id * answers
@@ -23,6 +46,11 @@ class Behaviour:
     nfc_send_s: float = 60  # a reader that takes nothing for longer is dropped
     shuffle_fragments: bool = False  # read replies out of order, requests interleaved
     refuse_allocation_query: bool = False
+
+    @property
+    def site(self) -> Flavour:
+        """What the flavour stands for."""
+        return FLAVOURS[self.flavour]
 
 
 class InjectedFault(Exception):

@@ -9,7 +9,7 @@ from agent.transports.errors import NfcProtocolViolation
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots
 from agent.vsphere.models import FrozenDisk, JobSnapshot, VirtualMachineInfo, VsphereAbout
-from agent.vsphere.nfc_service import ticket_for_disk
+from agent.vsphere.nfc_service import NfcTickets
 from agent.vsphere.session import VsphereSession
 from agent.vsphere.settings import VsphereSettings
 
@@ -23,6 +23,7 @@ class VsphereSite:
 
     def __init__(self, session: VsphereSession) -> None:
         self._session = session
+        self._tickets = NfcTickets(session)
 
     @classmethod
     def connect(cls, settings: VsphereSettings) -> Self:
@@ -76,7 +77,7 @@ class VsphereSite:
         as large as the snapshot says.
         """
         settings = self._session.settings
-        ticket = ticket_for_disk(self._session, snapshot.vm_moref, disk.key)
+        ticket = self._tickets.for_disk(snapshot.vm_moref, disk.key)
         reader = NfcDiskReader.open(
             ticket, disk.file_name, transport=settings.transport, timeout_s=settings.timeout_s
         )

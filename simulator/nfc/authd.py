@@ -11,7 +11,7 @@ from simulator.behaviour import Behaviour, Faults
 from simulator.certificate import HostCertificate
 from simulator.nfc.channel import Channel, Closed
 from simulator.nfc.session import NfcSession, ProtocolBroken
-from simulator.nfc.tickets import SERVICE, Ticket, Tickets
+from simulator.nfc.tickets import Ticket, Tickets
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ _BANNER: Final = (
     "MKSDisplayProtocol:VNC , VMXARGS supported, NFCSSL supported/t, SHA256 supported\r\n"
 )
 _SECURE_SUFFIX: Final = "ssl"
+_ENDPOINT: Final = "ha-nfc"  # what authd connects to, whatever the service asked for is called
 _HANDSHAKE_S: Final = 15.0
 _LONGEST_LINE: Final = 1024
 _SHUTDOWN_S: Final = 10.0
@@ -130,6 +131,7 @@ class AuthDaemon:
     def _authenticate(self, secured: ssl.SSLSocket) -> tuple[Ticket, bool] | None:
         """(ticket, whether NFC is to run inside TLS); None when the client gave up."""
         token = ""
+        service = self._behaviour.site.nfc_service
         while True:
             command, _, argument = _line(secured).partition(" ")
             if command == "SESSION":
@@ -138,13 +140,14 @@ class AuthDaemon:
                 secured.sendall(_BANNER.encode("ascii"))
             elif command == "THUMBPRINT_SHA2" and argument:
                 _answer(secured, f"200 {self._certificate_sha256}")
-            elif command == "PROXY" and argument in (SERVICE, SERVICE + _SECURE_SUFFIX):
+            elif command == "PROXY" and argument in (service, service + _SECURE_SUFFIX):
                 ticket = self._tickets.redeem(token)
                 if ticket is None:
                     _answer(secured, "530 Please login with USER and PASS")
                     continue
-                _answer(secured, f"200 Connect {argument}")
-                return ticket, argument.endswith(_SECURE_SUFFIX)
+                secure = argument.endswith(_SECURE_SUFFIX)
+                _answer(secured, f"200 Connect {_ENDPOINT}{_SECURE_SUFFIX if secure else ''}")
+                return ticket, secure
             elif command == "QUIT":
                 _answer(secured, "221 Goodbye")
                 return None

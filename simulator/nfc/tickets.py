@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from simulator.machines import SimulatedVm
 
-SERVICE = "ha-nfc"
 SERVICE_VERSION = "1.1"
 LIBRARY_VERSION = 11
 

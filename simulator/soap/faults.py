@@ -53,6 +53,13 @@ def method_not_found(this: Reference, method: str) -> VimFault:
     )
 
 
+def no_permission(this: Reference, privilege: str) -> VimFault:
+    return VimFault(
+        vim.fault.NoPermission(object=this, privilegeId=privilege),
+        "Permission to perform this operation was denied.",
+    )
+
+
 def not_supported(text: str) -> VimFault:
     return VimFault(vmodl.fault.NotSupported(), text)
 

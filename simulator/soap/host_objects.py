@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from simulator.behaviour import Flavour
 from simulator.soap.tasks import Tasks
 from simulator.soap.vm_view import DATASTORE, DATASTORE_NAME
-from simulator.soap.vmomi import API_VERSION, Reference, support, vim, vmodl
+from simulator.soap.vmomi import API_VERSION, Reference, vim, vmodl
 
 _BUILD = "24022510"
 _CAPACITY = 8 << 40
@@ -15,20 +16,20 @@ _CAPACITY = 8 << 40
 Properties = dict[str, Callable[[], Any]]
 
 
-def service_content() -> Any:
+def service_content(flavour: Flavour) -> Any:
     """vim.ServiceInstanceContent"""
     return vim.ServiceInstanceContent(
         rootFolder=vim.Folder("ha-folder-root"),
         propertyCollector=vmodl.query.PropertyCollector("ha-property-collector"),
         viewManager=vim.view.ViewManager("ViewManager"),
-        about=_about(),
+        about=_about(flavour.api_type),
         sessionManager=vim.SessionManager("ha-sessionmgr"),
         taskManager=vim.TaskManager("ha-taskmgr"),
         searchIndex=vim.SearchIndex("ha-searchindex"),
     )
 
 
-def _about() -> Any:
+def _about(api_type: str = "HostAgent") -> Any:
     return vim.AboutInfo(
         name="VMware ESXi",
         fullName=f"VMware ESXi 8.0.3 build-{_BUILD}",
@@ -40,7 +41,7 @@ def _about() -> Any:
         localeBuild="000",
         osType="vmnix-x86",
         productLineId="embeddedEsx",
-        apiType="HostAgent",
+        apiType=api_type,
         apiVersion=API_VERSION,
         licenseProductName="VMware ESX Server",
         licenseProductVersion="8.0",
@@ -48,7 +49,11 @@ def _about() -> Any:
 
 
 def host_objects(
-    name: str, uuid: str, tasks: Tasks, vms: Callable[[], list[Reference]]
+    name: str,
+    uuid: str,
+    tasks: Tasks,
+    vms: Callable[[], list[Reference]],
+    flavour: Callable[[], Flavour],
 ) -> Iterator[tuple[Reference, Properties]]:
     """Reference and properties of every object that is always there."""
     root = vim.Folder("ha-folder-root")
@@ -65,7 +70,7 @@ def host_objects(
     yield (
         vim.ServiceInstance("ServiceInstance"),
         {
-            "content": service_content,
+            "content": lambda: service_content(flavour()),
             "serverClock": lambda: datetime.now(UTC),
             "capability": lambda: vim.Capability(
                 provisioningSupported=True,
@@ -80,7 +85,6 @@ def host_objects(
         ("ha-searchindex", vim.SearchIndex),
     ):
         yield kind(moid), {}
-    yield support.ManagedObject("ha-nfc"), {}
     yield (
         vim.TaskManager("ha-taskmgr"),
         {

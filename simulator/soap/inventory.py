@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from simulator.behaviour import Behaviour
 from simulator.machines import SimulatedVm
 from simulator.snapshots import Snapshot
 from simulator.soap.host_objects import host_objects
@@ -16,7 +17,7 @@ from simulator.soap.vm_view import (
     vm_properties,
     vm_reference,
 )
-from simulator.soap.vmomi import Reference, vim
+from simulator.soap.vmomi import Reference, support, vim
 
 
 class Machines(Protocol):
@@ -24,6 +25,7 @@ class Machines(Protocol):
 
     host_name: str
     host_uuid: str
+    behaviour: Behaviour
 
     @property
     def vms(self) -> list[SimulatedVm]: ...
@@ -55,7 +57,11 @@ class Inventory:
         self._tasks = tasks
         self._fixed: dict[str, Managed] = {}
         for reference, properties in host_objects(
-            machines.host_name, machines.host_uuid, tasks, self._vm_references
+            machines.host_name,
+            machines.host_uuid,
+            tasks,
+            self._vm_references,
+            lambda: machines.behaviour.site,
         ):
             self._fixed[reference._moId] = Managed(reference, properties)
 
@@ -68,6 +74,8 @@ class Inventory:
         if session is not None and moid in session.objects:
             own: Managed = session.objects[moid].managed
             return own
+        if moid == self.nfc_moref:
+            return Managed(support.ManagedObject(moid), {})
         if moid == "ha-sessionmgr":
             return self._session_manager(session)
         task = self._tasks.get(moid)
@@ -81,6 +89,15 @@ class Inventory:
                     if snapshot.moid == moid:
                         return Managed(vim.vm.Snapshot(moid), snapshot_properties(vm, snapshot))
         return None
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return self._machines.behaviour
+
+    @property
+    def nfc_moref(self) -> str:
+        """The moid of the NFC service."""
+        return self.behaviour.site.nfc_moref
 
     def vm(self, reference: Reference) -> SimulatedVm | None:
         """The VM a reference names."""

@@ -14,6 +14,7 @@ from simulator.soap.faults import (
     invalid_argument,
     invalid_login,
     method_not_found,
+    no_permission,
     not_authenticated,
     object_not_found,
 )
@@ -71,7 +72,7 @@ class Methods:
         self._user = user
         self._password = password
         self._methods: dict[str, Method] = {
-            "RetrieveServiceContent": lambda _context, _: service_content(),
+            "RetrieveServiceContent": lambda _context, _: service_content(inventory.behaviour.site),
             "CurrentTime": lambda _context, _: datetime.now(UTC),
             "Login": self._login,
             "Logout": self._logout,
@@ -97,6 +98,8 @@ class Methods:
         method = self._methods.get(call.method)
         if method is None or not self._has_method(managed, call.method):
             raise method_not_found(call.this, call.method)
+        if call.method in self.inventory.behaviour.nfc_methods_forbidden:
+            raise no_permission(call.this, f"VirtualMachine.Provisioning.{call.method[3:]}")
         try:
             self._faults.method_called(call.method)
         except InjectedFault as error:
@@ -112,12 +115,12 @@ class Methods:
         is_content = call.method == "Fetch" and call.this._moId == "ServiceInstance"
         return call.method in _ANONYMOUS or is_content
 
-    @staticmethod
-    def _has_method(managed: Managed, name: str) -> bool:
+    def _has_method(self, managed: Managed, name: str) -> bool:
         if name == "Fetch":
             return True
         if name.startswith("Nfc"):
-            return bool(managed.reference._moId == "ha-nfc")
+            refused = self.inventory.behaviour.nfc_methods_refused
+            return managed.reference._moId == self.inventory.nfc_moref and name not in refused
         owner: type = support.GetWsdlMethod("urn:vim25", name).info.type
         return issubclass(managed.kind, owner)
 

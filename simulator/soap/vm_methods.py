@@ -6,7 +6,7 @@ from typing import Any
 from simulator.behaviour import Behaviour
 from simulator.changed_areas import ChangedArea
 from simulator.machines import SimulatedVm
-from simulator.nfc.tickets import LIBRARY_VERSION, SERVICE, SERVICE_VERSION, Ticket, Tickets
+from simulator.nfc.tickets import LIBRARY_VERSION, SERVICE_VERSION, Ticket, Tickets
 from simulator.snapshots import OperationRefused, Snapshot
 from simulator.soap.faults import (
     VimFault,
@@ -200,11 +200,12 @@ class VmMethods:
     def _ticket(self, arguments: dict[str, Any], key: int | None, *, writable: bool) -> Any:
         ticket: Ticket = self._tickets.issue(self._vm(arguments["vm"]), key, writable=writable)
         host, port = self._nfc_address()
+        flavour = self._behaviour.site
         return vim.HostServiceTicket(
-            host=host,
+            host=host if flavour.ticket_names_host else None,
             port=port,
             sslThumbprint=self._certificate_sha1,
-            service=SERVICE,
+            service=flavour.nfc_service,
             serviceVersion=SERVICE_VERSION,
             sessionId=ticket.token,
         )

@@ -15,7 +15,7 @@ class NfcTicket:
     thumbprint_sha1: str
     """Of the host's certificate: 40 hex digits, lower case; empty when vSphere named none."""
     service: str
-    """`vpxa-nfc` through vCenter, `ha-nfc` on a host."""
+    """authd's name for NFC: `vpxa-nfc` through vCenter, `nfc` or `ha-nfc` on a host."""
     session_id: str = field(repr=False)
     """A secret."""
     certificate_sha256: str = ""

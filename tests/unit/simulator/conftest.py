@@ -76,7 +76,7 @@ def nfc(site: SimulatedSite) -> Iterator[Callable[..., NfcClient]]:
     def connected(
         vm: SimulatedVm,
         *,
-        service: str = "ha-nfc",
+        service: str = "nfc",
         buffer_bytes: int = 65536,
         writable: bool = False,
         disk_key: int | None = None,

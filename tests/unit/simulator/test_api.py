@@ -652,7 +652,7 @@ def test_many_clients_work_side_by_side(site: SimulatedSite, vm: SimulatedVm) ->
 def test_nfc_tickets_come_from_the_api(api: Any, site: SimulatedSite, vm: SimulatedVm) -> None:
     body = (
         b'<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/">'
-        b'<soapenv:Body><NfcGetVmFiles xmlns="urn:vim25"><_this type="NfcService">ha-nfc</_this>'
+        b'<soapenv:Body><NfcGetVmFiles xmlns="urn:vim25"><_this type="NfcService">ha-nfc-service</_this>'
         b'<vm type="VirtualMachine">1</vm></NfcGetVmFiles></soapenv:Body></soapenv:Envelope>'
     )
     cookie = {"Cookie": api._stub.cookie}
@@ -660,7 +660,7 @@ def test_nfc_tickets_come_from_the_api(api: Any, site: SimulatedSite, vm: Simula
     assert status == 200
     assert f"<port>{site.nfc_port}</port>".encode() in answer
     assert f"<sslThumbprint>{site.certificate.sha1}</sslThumbprint>".encode() in answer
-    assert b"<service>ha-nfc</service><serviceVersion>1.1</serviceVersion>" in answer
+    assert b"<service>nfc</service><serviceVersion>1.1</serviceVersion>" in answer
     assert request(site, "POST", "/sdk", body=body)[1].count(b"NotAuthenticatedFault") == 2
     version = body.replace(b"NfcGetVmFiles", b"NfcGetServerNfcLibVersion").replace(
         b'<vm type="VirtualMachine">1</vm>', b""

@@ -39,7 +39,7 @@ SESSION = [
 END = "classic-4-session-complete"
 
 
-@pytest.fixture(params=["ha-nfc", "ha-nfcssl"])
+@pytest.fixture(params=["nfc", "nfcssl"])
 def line(site: SimulatedSite, request: pytest.FixtureRequest) -> Iterator[NfcClient]:
     """A connection before the greeting, on the disk that the golden messages speak of."""
     vm = site.add_vm("golden", [DiskSpec(1 << 30)])

@@ -40,7 +40,7 @@ def frozen(vm: SimulatedVm) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("service", ["ha-nfc", "ha-nfcssl"])
+@pytest.mark.parametrize("service", ["nfc", "nfcssl"])
 @pytest.mark.parametrize("compression", [0, 1, 2, 3], ids=["none", "zlib", "fastlz", "skipz"])
 @pytest.mark.parametrize("buffer_bytes", [GRAIN, 2 * MIB, 100_000])
 def test_reads_of_a_frozen_delta_show_the_composed_disk(
@@ -196,14 +196,14 @@ def test_write_in_fragments_reaches_the_disk_of_a_stopped_vm(nfc: Connect, vm: S
 def test_ticket_works_once(site: SimulatedSite, vm: SimulatedVm) -> None:
     token = site.tickets.issue(vm).token
     address = ("127.0.0.2", site.nfc_port)
-    sock, lines = authenticate(address, token, "ha-nfc", site.certificate_pem)
+    sock, lines = authenticate(address, token, "nfc", site.certificate_pem)
     assert lines[0].startswith("220 VMware Authentication Daemon Version 1.10: SSL Required")
     assert lines[2] == f"200 {site.certificate_sha256}"
     assert lines[3] == "200 Connect ha-nfc"
     sock.close()
     for used in (token, "made-up"):
         with pytest.raises(PermissionError, match="530 Please login with USER and PASS"):
-            authenticate(address, used, "ha-nfc", site.certificate_pem)
+            authenticate(address, used, "nfc", site.certificate_pem)
 
 
 def test_unknown_service_is_refused(site: SimulatedSite, vm: SimulatedVm) -> None:
@@ -284,14 +284,14 @@ def test_ordered_faults_fire_at_their_read(
 def test_disk_off_the_grain_is_read_to_its_last_byte(nfc: Connect, site: SimulatedSite) -> None:
     vm = site.add_vm("odd", [DiskSpec(3 * GRAIN + 512, content=b"z" * (3 * GRAIN + 512))])
     vm.create_snapshot("one")
-    for service in ("ha-nfc", "ha-nfcssl"):
+    for service in ("nfc", "nfcssl"):
         client = nfc(vm, service=service)
         handle = handle_of(client.open_file("[datastore1] odd/odd.vmdk"))
         for compression in (0, 1, 3):
             assert client.read(handle, 3 * GRAIN, 512, compression) == b"z" * 512
 
 
-@pytest.mark.parametrize("service", ["ha-nfc", "ha-nfcssl"])
+@pytest.mark.parametrize("service", ["nfc", "nfcssl"])
 def test_reader_that_says_nothing_for_too_long_is_dropped(
     nfc: Connect, site: SimulatedSite, vm: SimulatedVm, frozen: bytes, service: str
 ) -> None:
@@ -302,7 +302,7 @@ def test_reader_that_says_nothing_for_too_long_is_dropped(
     vm.remove_all_snapshots()
 
 
-@pytest.mark.parametrize("service", ["ha-nfc", "ha-nfcssl"])
+@pytest.mark.parametrize("service", ["nfc", "nfcssl"])
 def test_reader_that_takes_nothing_for_too_long_is_dropped(
     nfc: Connect, site: SimulatedSite, vm: SimulatedVm, frozen: bytes, service: str
 ) -> None:

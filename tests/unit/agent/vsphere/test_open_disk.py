@@ -20,8 +20,8 @@ from agent.transports.errors import (
 )
 from agent.transports.nfc.aio import Compression
 from agent.transports.nfc.reader import NfcDiskReader
+from agent.vsphere.errors import PermissionMissing, VsphereFault
 from agent.vsphere.models import JobSnapshot
-from agent.vsphere.nfc_service import ticket_for_disk
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from simulator.disks.disk import DiskSpec
@@ -98,7 +98,7 @@ def test_every_compression_gives_the_same_bytes(
 ) -> None:
     snapshot = take(vsphere, vm)
     disk = snapshot.disks[0]
-    ticket = ticket_for_disk(vsphere._session, vm.moid, disk.key)
+    ticket = vsphere._tickets.for_disk(vm.moid, disk.key)
     with NfcDiskReader.open(
         ticket, disk.file_name, transport=transport, compression=compression, timeout_s=20
     ) as reader:
@@ -177,7 +177,7 @@ def test_ticket_is_used_once_and_for_its_vm_only(
 ) -> None:
     snapshot = take(vsphere, vm)
     disk = snapshot.disks[0]
-    ticket = ticket_for_disk(vsphere._session, vm.moid, disk.key)
+    ticket = vsphere._tickets.for_disk(vm.moid, disk.key)
     assert len(ticket.certificate_sha256) == 64
     with pytest.raises(NfcOpenRefused):
         NfcDiskReader.open(ticket, "[datastore1] other/other.vmdk", timeout_s=20)
@@ -188,7 +188,7 @@ def test_ticket_is_used_once_and_for_its_vm_only(
 def test_current_link_of_a_running_vm_is_refused(vsphere: VsphereSite, vm: SimulatedVm) -> None:
     vm.power("poweredOn")
     (info,) = [one for one in vsphere.virtual_machines() if one.moref == vm.moid]
-    ticket = ticket_for_disk(vsphere._session, vm.moid, info.disks[0].key)
+    ticket = vsphere._tickets.for_disk(vm.moid, info.disks[0].key)
     with pytest.raises(NfcOpenRefused):
         NfcDiskReader.open(ticket, info.disks[0].file_name, timeout_s=20)
 
@@ -196,7 +196,7 @@ def test_current_link_of_a_running_vm_is_refused(vsphere: VsphereSite, vm: Simul
 def test_ticket_with_another_thumbprint_is_not_followed(
     vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
-    ticket = ticket_for_disk(vsphere._session, vm.moid, vm.disks[0].key)
+    ticket = vsphere._tickets.for_disk(vm.moid, vm.disks[0].key)
     with pytest.raises(NfcCertificateMismatch):
         NfcDiskReader.open(replace(ticket, thumbprint_sha1="00" * 20), "[x] y", timeout_s=20)
     with pytest.raises(NfcCertificateMismatch):
@@ -210,3 +210,58 @@ def test_file_of_another_size_than_the_snapshot_says_is_not_read(
     wrong = replace(snapshot.disks[0], capacity_bytes=CAPACITY + 512)
     with pytest.raises(NfcProtocolViolation, match="capacity"):
         vsphere.open_disk(snapshot, wrong)
+
+
+@pytest.mark.parametrize("transport", ["nbdssl", "nbd"])
+@pytest.mark.parametrize(
+    ("flavour", "names"),
+    [
+        ("esxi", ("HostAgent", "ha-nfc-service", "nfc")),
+        ("esxi_ha_nfc", ("HostAgent", "ha-nfc", "ha-nfc")),
+        ("vcenter", ("VirtualCenter", "nfcService", "vpxa-nfc")),
+    ],
+)
+def test_disk_is_read_whatever_the_nfc_service_is_called(
+    simulated: SimulatedSite,
+    settings: VsphereSettings,
+    vm: SimulatedVm,
+    flavour: Literal["esxi", "esxi_ha_nfc", "vcenter"],
+    names: tuple[str, str, str],
+    transport: Literal["nbdssl", "nbd"],
+) -> None:
+    simulated.behaviour.flavour = flavour
+    api_type, moref, service = names
+    with VsphereSite.connect(replace(settings, transport=transport)) as vsphere:
+        assert vsphere.about().api_type == api_type
+        snapshot = take(vsphere, vm)
+        with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+            assert whole(reader) == content(1)
+        assert vsphere._tickets._morefs == (moref,)
+        ticket = vsphere._tickets.for_disk(vm.moid, snapshot.disks[0].key)
+        assert (ticket.host, ticket.service) == ("127.0.0.2", service)
+
+
+def test_vm_that_is_gone_is_not_taken_for_another_name_of_the_service(
+    vsphere: VsphereSite, vm: SimulatedVm
+) -> None:
+    with pytest.raises(VsphereFault, match="VirtualMachine:4711"):
+        vsphere._tickets.for_disk("4711", 2000)
+    assert len(vsphere._tickets._morefs) == 2
+    vsphere._tickets.for_disk(vm.moid, 2000)
+    assert vsphere._tickets._morefs == ("ha-nfc-service",)
+
+
+@pytest.mark.parametrize("how", ["nfc_methods_refused", "nfc_methods_forbidden"])
+def test_ticket_of_one_disk_serves_where_that_of_the_vm_is_refused(
+    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, how: str
+) -> None:
+    setattr(simulated.behaviour, how, frozenset({"NfcGetVmFiles"}))
+    snapshot = take(vsphere, vm)
+    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+        assert whole(reader) == content(1)
+    simulated.behaviour.nfc_methods_forbidden = frozenset(
+        {"NfcGetVmFiles", "NfcRandomAccessOpenReadonly"}
+    )
+    simulated.behaviour.nfc_methods_refused = frozenset()
+    with pytest.raises(PermissionMissing, match="GetVmFiles"):
+        vsphere.open_disk(snapshot, snapshot.disks[0])
