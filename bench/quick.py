@@ -18,25 +18,37 @@ from bench.results import figures, show, write_results
 from bench.rounds import BenchmarkFailed, Round, Rounds
 from bench.source import Source, make_source
 from sendense import Client, SendenseError
+from tools.exclusive import AlreadyAtWork, exclusive
 from tools.paths import BIN, ROOT
 from tools.processes import Program, ProgramFailed
 
 ROUNDS: Final = 5
 FOLDER: Final = ROOT / "build" / "bench"
 RESULTS: Final = ROOT / "bench" / "results" / "quick.json"
+FAILURES: Final = (
+    AlreadyAtWork,
+    BenchmarkFailed,
+    ProgramFailed,
+    SendenseError,
+    subprocess.SubprocessError,
+    OSError,
+)
 
 
 def main() -> int:
     console = Console()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
     try:
-        return _measure(console)
-    except (BenchmarkFailed, ProgramFailed, SendenseError, subprocess.SubprocessError) as error:
-        console.print(f"bench-quick failed: {error}", style="red", markup=False)
+        # Two at once would measure each other.
+        with exclusive(FOLDER.with_suffix(".lock")):
+            shutil.rmtree(FOLDER, ignore_errors=True)
+            FOLDER.mkdir(parents=True)
+            try:
+                return _measure(console)
+            finally:
+                shutil.rmtree(FOLDER, ignore_errors=True)
+    except FAILURES as error:
+        console.print(f"bench-quick failed: {error}", style="red", markup=False, soft_wrap=True)
         return 1
-    finally:
-        shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 def _measure(console: Console) -> int:

@@ -71,10 +71,13 @@ class Rounds:
             hub, agent = self._cpu()
             cpu_s["hub"], cpu_s["agent"] = hub - cpu_s["hub"], agent - cpu_s["agent"]
 
+        qemu_sync_s: list[float] = []
         full_s, qemu_full_s = _both(
-            number, full, lambda: _qemu_img(*QEMU_BACKUP, self._source.path, qemu_image)
+            number,
+            full,
+            lambda: _qemu_img(*QEMU_BACKUP, self._source.path, qemu_image),
+            after_theirs=lambda: qemu_sync_s.append(_sync_seconds(qemu_image)),
         )
-        qemu_full_sync_s = _timed(lambda: _sync_file(qemu_image))
         restore_s, qemu_restore_s = _both(
             number,
             lambda: self._client.restore_disk(self._job_id, 0, restored),
@@ -88,7 +91,7 @@ class Rounds:
             qemu_full_s=qemu_full_s,
             restore_s=restore_s,
             qemu_restore_s=qemu_restore_s,
-            qemu_full_sync_s=qemu_full_sync_s,
+            qemu_full_sync_s=qemu_sync_s[0],
             hub_cpu_s=cpu_s["hub"],
             agent_cpu_s=cpu_s["agent"],
             stored_bytes=self._stored_bytes,
@@ -113,14 +116,23 @@ class Rounds:
 
 
 def _both(
-    number: int, ours: Callable[[], object], theirs: Callable[[], object]
+    number: int,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    after_theirs: Callable[[], object] = lambda: None,
 ) -> tuple[float, float]:
-    """Seconds of both, run one after the other in an order that alternates."""
+    """Seconds of both, run one after the other in an order that alternates.
+
+    `after_theirs` follows their step at once and is in neither time.
+    """
     if number % 2:
+        ours_s, theirs_s = _timed(ours), _timed(theirs)
+        after_theirs()
+    else:
+        theirs_s = _timed(theirs)
+        after_theirs()
         ours_s = _timed(ours)
-        return ours_s, _timed(theirs)
-    theirs_s = _timed(theirs)
-    return _timed(ours), theirs_s
+    return ours_s, theirs_s
 
 
 def _timed(step: Callable[[], object]) -> float:
@@ -142,6 +154,9 @@ def _qemu_img(*arguments: str | Path) -> None:
         raise BenchmarkFailed(f"qemu-img {arguments[0]} failed: {done.stderr.strip()}")
 
 
-def _sync_file(path: Path) -> None:
+def _sync_seconds(path: Path) -> float:
+    """How long it takes until what was just written to a file is on stable storage."""
+    began_at = time.perf_counter()
     with path.open("rb") as file:
         os.fsync(file.fileno())
+    return time.perf_counter() - began_at

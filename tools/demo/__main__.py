@@ -1,6 +1,5 @@
 """`python -m tools.demo run|up|down`; run ends with 1 when anything differed or failed."""
 
-import fcntl
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from rich.console import Console
 from sendense import SendenseError
 from tools.demo.explore import down, up
 from tools.demo.run import DemoFailed, run_demo
+from tools.exclusive import AlreadyAtWork, exclusive
 from tools.paths import ROOT
 from tools.processes import ProgramFailed
 
@@ -20,6 +20,7 @@ FOLDER: Final = ROOT / "demo"
 # Tables in a log file need not fit a terminal.
 WIDTH_OF_LOGS: Final = 110
 FAILURES: Final = (
+    AlreadyAtWork,
     DemoFailed,
     ProgramFailed,
     SendenseError,
@@ -37,21 +38,15 @@ def main(arguments: list[str]) -> int:
         console.width = WIDTH_OF_LOGS
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # so that what was started is stopped
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print("another demo is at work in this folder", style="red")
-            return 1
-        try:
+    try:
+        with exclusive(FOLDER / "lock"):
             return _obey(arguments, console)
-        except FAILURES as error:
-            console.print(f"demo failed: {error}", style="red", markup=False, soft_wrap=True)
-        except KeyboardInterrupt:
-            console.print("interrupted", style="red")
-            return 130
-    return 1
+    except FAILURES as error:
+        console.print(f"demo failed: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted", style="red")
+        return 130
 
 
 def _obey(arguments: list[str], console: Console) -> int:
