@@ -111,6 +111,33 @@ def test_sigterm_during_a_job_removes_the_snapshot_and_exits_with_0(
     assert simulated.password not in log
 
 
+def test_log_of_a_hub_that_goes_away_holds_the_agent_s_own_lines_alone(
+    tmp_path: Path, hub: RecordingHub, simulated: SimulatedSite
+) -> None:
+    config = write_config(tmp_path, simulated, hub.address)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GRPC_")}
+    process = subprocess.Popen(
+        [*PROGRAM, "run", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        session = hub.next_session()
+        session.event("inventory")
+        hub.close()
+        assert process.stderr is not None
+        lines = [process.stderr.readline()]
+        while lines[-1] and "hub_not_connected" not in lines[-1]:
+            lines.append(process.stderr.readline())
+        process.send_signal(signal.SIGTERM)
+        lines += process.communicate(timeout=60)[1].splitlines()
+    finally:
+        process.kill()
+    assert any("hub_session_lost" in line for line in lines)
+    assert [line for line in lines if "goaway" in line.lower() or ".cc:" in line] == []
+
+
 def test_sigterm_while_vsphere_is_unreachable_exits_with_0(
     tmp_path: Path, simulated: SimulatedSite
 ) -> None:
