@@ -132,6 +132,17 @@ def live_job_ids(session: Session, site: str | None = None) -> Sequence[str]:
     ).all()
 
 
+def completed_jobs(session: Session, repository_id: str) -> set[str]:
+    """Ids of the repository's restore points."""
+    return set(
+        session.scalars(
+            select(BackupJob.id).where(
+                BackupJob.repository_id == repository_id, BackupJob.status == Status.COMPLETED
+            )
+        )
+    )
+
+
 def unsuccessful_jobs(session: Session) -> Sequence[tuple[str, str, str]]:
     """(repository id, context id, job id) of every failed and cancelled job."""
     rows = session.execute(

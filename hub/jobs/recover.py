@@ -3,7 +3,7 @@
 import structlog
 
 from hub.catalog.agents import record_all_away
-from hub.catalog.end_job import live_job_ids, unsuccessful_jobs
+from hub.catalog.end_job import completed_jobs, live_job_ids, unsuccessful_jobs
 from hub.catalog.repositories import all_repositories
 from hub.errors import HubRestarted
 from hub.jobs.end import end_job
@@ -29,11 +29,12 @@ def recover(parts: Parts) -> None:
     with parts.catalog.read() as session:
         rows = all_repositories(session)
         unsuccessful = unsuccessful_jobs(session)
+        completed = {row.id: completed_jobs(session, row.id) for row in rows}
     usable: dict[str, Repository] = {}
     for row in rows:
         try:
             usable[row.id] = open_repository(row)
-            removed = usable[row.id].remove_partials()
+            removed = usable[row.id].remove_partials(completed[row.id])
         except SendenseError as error:
             _log.error("repository_unusable", repository=row.name, error=str(error))
             continue

@@ -1,5 +1,6 @@
 """Reading a manifest: as a stream, as far as it is whole, or sealed, by its table of regions."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
@@ -204,6 +205,17 @@ class SealedManifest:
             or self.header.base != self.footer.base
         ):
             raise ManifestInvalid("header and footer tell of different layers")
+
+
+def has_trailer(path: Path) -> bool:
+    """Whether a manifest ends as a sealed one does. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(-min(Trailer.BYTES, path.stat().st_size), os.SEEK_END)
+        try:
+            Trailer.unpack(file.read())
+        except ManifestInvalid:
+            return False
+    return True
 
 
 def _record_in(data: memoryview, at: int) -> tuple[RecordKind, memoryview, int]:

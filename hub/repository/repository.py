@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from hub.repository.chain import Chain
 from hub.repository.errors import LayerDamaged, RepositoryUnusable, os_errors_of, translated
@@ -18,7 +20,7 @@ from hub.repository.files import (
     sync_folder,
     write_file_durably,
 )
-from hub.repository.journal import SealedManifest
+from hub.repository.journal import SealedManifest, has_trailer
 from hub.repository.layer_writer import LayerWriter
 from hub.repository.lineage import check_base, open_lineage
 from hub.repository.manifest import ManifestHeader
@@ -43,6 +45,7 @@ from shared.errors import InvalidArgument
 FORMAT: Final = 1
 # What a new file system has in its root.
 _OF_THE_FILE_SYSTEM: Final = frozenset({"lost+found"})
+_log = structlog.get_logger(__name__)
 
 
 class Repository:
@@ -163,12 +166,14 @@ class Repository:
                 pass
             self._remove_if_empty(folder.parent)
 
-    def remove_partials(self) -> list[str]:
+    def remove_partials(self, completed: Collection[str] = ()) -> list[str]:
         """Remove what unfinished uploads left; for start-up, when nothing is being written.
 
-        Partial files, manifests without a sealed layer, and folders that are
-        empty then. Returns the files' paths, relative. Raises
-        RepositoryUnusable, LayerWriteFailed.
+        Partial files, manifests of layers that were never sealed, and folders
+        that are empty then. `completed` are the ids of restore points: nothing
+        in their folders is touched, and a layer that is missing there is
+        logged. So is a folder that cannot be read. Returns the files' paths,
+        relative. Raises RepositoryUnusable, LayerWriteFailed.
         """
         removed = []
         with os_errors_of(self.path):
@@ -176,23 +181,42 @@ class Repository:
                 if _is_leftover(path):
                     path.unlink()
                     removed.append(path.name)
-            for folder in list(self._job_folders()):
-                leftovers = [path for path in sorted(folder.iterdir()) if _is_leftover(path)]
-                for path in leftovers:
-                    path.unlink()
-                    removed.append(str(path.relative_to(self.path)))
-                if leftovers:
-                    sync_folder(folder)
-                self._remove_if_empty(folder)
-                self._remove_if_empty(folder.parent)
+            for folder in self._job_folders():
+                try:
+                    if folder.name in completed:
+                        self._report_missing(folder)
+                    else:
+                        removed += self._sweep(folder)
+                except OSError as error:
+                    _log.warning("folder_not_swept", folder=str(folder), error=str(error))
         return removed
 
-    def _job_folders(self) -> Iterator[Path]:
-        for context in sorted(self.path.iterdir()):
-            if context.is_dir() and not context.is_symlink():
-                for job in sorted(context.iterdir()):
-                    if job.is_dir() and not job.is_symlink():
-                        yield job
+    def _sweep(self, folder: Path) -> list[str]:
+        leftovers = [path for path in sorted(folder.iterdir()) if _is_leftover(path)]
+        for path in leftovers:
+            path.unlink()
+        if leftovers:
+            sync_folder(folder)
+        self._remove_if_empty(folder)
+        self._remove_if_empty(folder.parent)
+        return [str(path.relative_to(self.path)) for path in leftovers]
+
+    def _report_missing(self, folder: Path) -> None:
+        for path in sorted(folder.glob(f"*{MANIFEST_SUFFIX}")):
+            layer = path.with_suffix(LAYER_SUFFIX)
+            if not layer.exists():
+                _log.error("layer_missing", layer=str(layer.relative_to(self.path)))
+
+    def _job_folders(self) -> list[Path]:
+        found: list[Path] = []
+        for context in _folders(self.path):
+            if context.name in _OF_THE_FILE_SYSTEM:
+                continue
+            try:
+                found += _folders(context)
+            except OSError as error:
+                _log.warning("folder_not_swept", folder=str(context), error=str(error))
+        return found
 
     def _remove_if_empty(self, folder: Path) -> None:
         try:
@@ -247,7 +271,16 @@ def _is_leftover(path: Path) -> bool:
         return False
     if path.name.endswith(PARTIAL_SUFFIX):
         return True
-    return path.suffix == MANIFEST_SUFFIX and not path.with_suffix(LAYER_SUFFIX).exists()
+    if path.suffix != MANIFEST_SUFFIX or path.with_suffix(LAYER_SUFFIX).exists():
+        return False
+    # Sealing ends with the rename of the layer. A whole manifest with neither
+    # the layer nor its partial beside it was sealed, and somebody took the layer.
+    partial = path.with_suffix(LAYER_SUFFIX + PARTIAL_SUFFIX)
+    return partial.exists() or not has_trailer(path)
+
+
+def _folders(path: Path) -> list[Path]:
+    return [each for each in sorted(path.iterdir()) if each.is_dir() and not each.is_symlink()]
 
 
 def _json(facts: Mapping[str, object]) -> bytes:

@@ -1,10 +1,12 @@
 """The repository's folder: made, adopted, refused; jobs removed; leftovers swept."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
 import pytest
+import structlog
 
 from hub.repository import LayerDamaged, Repository, RepositoryUnusable
 from sendense.clusters import CLUSTER_BYTES
@@ -204,6 +206,49 @@ class TestRemovePartials:
         assert repository.remove_partials() == []
         assert [p.name for p in repository.path.glob("ctx*/*")] == ["job-0"]
         assert backup.restored() == backup.disk.non_zero()
+
+    def test_manifest_of_a_sealed_layer_stays_when_the_layer_is_gone(
+        self, repository: Repository
+    ) -> None:
+        BackedUpDisk.drawn(repository, "AB")
+        folder = repository.path / "ctx-backup-pgtest1-1/job-0"
+        (folder / "disk-0.qcow2").unlink()
+        assert repository.remove_partials() == []
+        assert (folder / "disk-0.manifest").exists()
+        # Sealing had not come to the rename: this one never was a restore point's.
+        (folder / "disk-0.qcow2.partial").touch()
+        assert len(repository.remove_partials()) == 2
+
+    def test_nothing_of_a_completed_job_is_touched(self, repository: Repository) -> None:
+        folder = repository.path / "ctx/job-1"
+        folder.mkdir(parents=True)
+        for name in ("disk-0.manifest", "disk-1.qcow2.partial", "job.jsonab12.partial"):
+            (folder / name).touch()
+        with structlog.testing.capture_logs() as logs:
+            assert repository.remove_partials({"job-1"}) == []
+        assert [(one["event"], one["layer"]) for one in logs] == [
+            ("layer_missing", "ctx/job-1/disk-0.qcow2")
+        ]
+        assert len(list(folder.iterdir())) == 3
+
+    def test_folders_that_cannot_be_swept_do_not_keep_others_from_it(
+        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("bad/job", "lost+found/job", "ok/job"):
+            (repository.path / name).mkdir(parents=True)
+            (repository.path / name / "disk-0.manifest").touch()
+        real = Path.iterdir
+
+        def iterdir(path: Path) -> Iterator[Path]:
+            # Root, as which tests may run, reads every folder.
+            if path.name == "bad":
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        with structlog.testing.capture_logs() as logs:
+            assert repository.remove_partials() == ["ok/job/disk-0.manifest"]
+        assert [one["event"] for one in logs] == ["folder_not_swept"]
 
     def test_links_are_not_followed(self, repository: Repository, tmp_path: Path) -> None:
         outside = tmp_path / "outside"
