@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import uuid4
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from hub.catalog.ids import candidates
+from hub.catalog.ids import slug
 from hub.catalog.models import Agent, BackupJob, VmBackupContext
 from hub.errors import AgentNotFound
 from hub.jobs.states import LIVE
@@ -27,14 +28,11 @@ class AgentFacts:
 
 
 def record_registration(session: Session, facts: AgentFacts, now: datetime) -> Agent:
-    """Insert or refresh the site's row."""
+    """Insert or refresh the site's row. Its id stays the same, and is of this catalog alone."""
     agent = session.scalars(select(Agent).where(Agent.site == facts.site)).first()
     if agent is None:
-        agent_id = next(
-            candidate
-            for candidate in candidates("agent", facts.site, now)
-            if session.get(Agent, candidate) is None
-        )
+        # Snapshots carry it: another hub's catalog must never hand out the same one.
+        agent_id = f"agent-{slug(facts.site)}-{uuid4().hex}"
         agent = Agent(id=agent_id, site=facts.site, created_at=now)
         session.add(agent)
     agent.hostname = facts.hostname

@@ -132,7 +132,7 @@ class FakeAgent:
 
     def connect(self) -> "FakeAgent":
         """Registered, and the inventory is in."""
-        assert self.next().WhichOneof("command") == "registered"
+        self.agent_id: str = self.expect("registered").agent_id
         self.report()
         return self
 

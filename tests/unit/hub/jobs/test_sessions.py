@@ -46,6 +46,7 @@ def test_agent_is_listed_while_connected_and_known_afterwards(
     assert listed().running_jobs == 1
     agent.close()
     again = wait_until_away(hub, agent, agents)
+    assert again.agent_id == agent.agent_id != ""
     assert listed().connected
     assert listed().running_jobs == 0
     again.close()
