@@ -46,6 +46,11 @@ class Behaviour:
     nfc_send_s: float = 60  # a reader that takes nothing for longer is dropped
     shuffle_fragments: bool = False  # read replies out of order, requests interleaved
     refuse_allocation_query: bool = False
+    # Each link has its own tracking file; a revert goes on from the frozen link's. So the
+    # uuid stays, what was tracked since the snapshot is forgotten, and sequence numbers
+    # repeat: a change id from after the snapshot looks valid and is answered too little.
+    # False: the tracking starts over with a new uuid, as is documented.
+    revert_keeps_tracking: bool = False
 
     @property
     def site(self) -> Flavour:

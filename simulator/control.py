@@ -157,7 +157,7 @@ class Control:
     def _revert(self, request: Answer) -> Answer:
         vm = self._vm(request)
         snapshot = self._find_snapshot(vm, str(request["snapshot"]))
-        vm.revert(snapshot)
+        vm.revert(snapshot, keeps_tracking=self._site.behaviour.revert_keeps_tracking)
         return {"snapshot": snapshot.name}
 
     def _reset_tracking(self, request: Answer) -> Answer:

@@ -290,14 +290,22 @@ class SimulatedVm:
         finally:
             self.touched()
 
-    def revert(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot. Tracking is reset: changes across a revert are not known."""
+    def revert(self, snapshot: Snapshot, *, keeps_tracking: bool = False) -> None:
+        """Go back to a snapshot. Tracking is reset: changes across a revert are not known.
+
+        `keeps_tracking`: it goes back with the disks instead, where the snapshot had it.
+        """
         with self.lock:
             self._stun()
             self._last_link += 1
-            for disk in self.disks:
-                if disk.key in snapshot.links:
-                    disk.revert(self._last_link, snapshot.links[disk.key])
+            for frozen in snapshot.disks:
+                disk = frozen.disk
+                if disk not in self.disks:
+                    continue
+                disk.revert(self._last_link, snapshot.links[disk.key])
+                if keeps_tracking and frozen.tracking and frozen.change_id:
+                    disk.tracking_goes_back(frozen.tracking, frozen.change_id)
+                else:
                     disk.reset_tracking()
             self.current_snapshot = snapshot
             self.power_state = "poweredOff"  # snapshots are taken without memory

@@ -1,6 +1,6 @@
 """What the rest of the agent sees of vSphere: plain data, nothing of pyVmomi."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Consistency = Literal["crash", "file_system"]
@@ -80,3 +80,6 @@ class JobSnapshot:
     consistency: Consistency
     disks: list[FrozenDisk]
     warnings: list[Warning]
+    other_snapshots: list[str] = field(default_factory=list)
+    """Names of the VM's snapshots beside this one when it was taken. A revert to one
+    of them may keep the tracking's uuid and forget changes: such a job is no base."""

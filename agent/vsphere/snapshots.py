@@ -1,5 +1,6 @@
 """One snapshot per job, of all its disks."""
 
+from dataclasses import replace
 from typing import Any
 
 from agent.vsphere import change_tracking
@@ -69,7 +70,9 @@ def take_snapshot(
         frozen, quiesced = _create(session, vm, vm_name, name, job_id, quiesce, warnings)
         running = values.get("runtime.powerState") == vim.VirtualMachine.PowerState.poweredOn
         consistency: Consistency = "file_system" if quiesced and running else "crash"
-        return _described(session, frozen, vm_moref, vm_name, name, consistency, warnings)
+        snapshot = _described(session, frozen, vm_moref, vm_name, name, consistency, warnings)
+        others = _names_beside(snapshot.moref, values.get("snapshot"), _tree(session, vm))
+        return replace(snapshot, other_snapshots=others)
     except BaseException:
         remove_after_failure(session, vm_moref, name)
         raise
@@ -95,6 +98,26 @@ def _vm_properties(session: VsphereSession, vm: Any, instance_uuid: str) -> dict
             address, moref, instance_uuid, f"the id now belongs to another VM ({found})"
         )
     return values
+
+
+def _tree(session: VsphereSession, vm: Any) -> Any:
+    values = session.run(
+        "list the VM's snapshots",
+        lambda: properties_of(session, vm, ["snapshot"]),
+        repeatable=True,
+    )
+    return values.get("snapshot")
+
+
+def _names_beside(moref: str, *trees: Any) -> list[str]:
+    """Of all snapshots but one, in trees read before and after it was taken.
+
+    Both, as others come and go meanwhile: a name too many costs an increment,
+    one too few could cost data.
+    """
+    nodes = {str(node.snapshot._GetMoId()): node for tree in trees for node in snapshots_in(tree)}
+    nodes.pop(moref, None)
+    return [unescaped(node.name) for node in nodes.values()]
 
 
 def _require_disks(vm_name: str, disks: list[VirtualDiskInfo]) -> None:

@@ -204,6 +204,11 @@ class SimulatedDisk:
             if self.tracking:
                 self.tracking = ChangeTracking(grains_of(self.capacity_bytes))
 
+    def tracking_goes_back(self, tracking: ChangeTracking, frozen: ChangeId) -> None:
+        """Tracking becomes what it was at a frozen moment: the uuid stays."""
+        with self.lock:
+            self.tracking = ChangeTracking.gone_back(tracking, frozen)
+
     def lease(self) -> None:
         """A reader opened one of the links: none is consolidated until it lets go."""
         with self.lock:

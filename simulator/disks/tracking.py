@@ -46,6 +46,23 @@ class ChangeTracking:
         self._periods: dict[int, npt.NDArray[np.int64]] = {}
         self._changed = np.zeros(grains, bool)
 
+    @classmethod
+    def gone_back(cls, tracking: "ChangeTracking", frozen: ChangeId) -> "ChangeTracking":
+        """The tracking as a snapshot froze it, going on from there under the same uuid.
+
+        What was tracked after `frozen` is forgotten, and its sequence numbers are
+        given out again, for other changes.
+        """
+        back = cls(len(tracking._changed))
+        back.uuid = frozen.uuid
+        back.sequence = frozen.sequence + 1
+        back._periods = {
+            sequence: grains
+            for sequence, grains in tracking._periods.items()
+            if sequence <= frozen.sequence
+        }
+        return back
+
     @property
     def now(self) -> ChangeId:
         """The change id that the live disk shows."""

@@ -145,7 +145,10 @@ class VmMethods:
 
     def _revert(self, context: Context, _arguments: dict[str, Any]) -> Any:
         vm, snapshot = self._snapshot(context.call.this)
-        return self._task(context, vm, vm_reference(vm), lambda: vm.revert(snapshot))
+        keeps = self._behaviour.revert_keeps_tracking
+        return self._task(
+            context, vm, vm_reference(vm), lambda: vm.revert(snapshot, keeps_tracking=keeps)
+        )
 
     def _consolidate(self, context: Context, _arguments: dict[str, Any]) -> Any:
         vm = self._vm(context.call.this)

@@ -221,3 +221,30 @@ def test_independent_disks_are_neither_frozen_nor_tracked(tmp_path: Path) -> Non
     assert vm.disks[1].tracking is None
     with pytest.raises(OperationRefused, match="not part of the snapshot"):
         vm.changed_areas(snapshot, 2001, 0, "*", star="allocated")
+
+
+def test_revert_that_keeps_tracking_forgets_what_the_disk_lost(vm: SimulatedVm) -> None:
+    disk = vm.disks[0]
+    older = vm.create_snapshot("by hand")
+    disk.write(0, b"lost")
+    base = vm.create_snapshot("base")
+    vm.remove_snapshot(base)
+    vm.revert(older, keeps_tracking=True)
+    assert disk.read(0, 4) == bytes(4)
+    disk.write(3 * GRAIN, b"new")
+    first = vm.create_snapshot("one")
+    disk.write(5 * GRAIN, b"newer")
+    second = vm.create_snapshot("two")
+    assert change_id(base) == change_id(first)  # another state under the same id
+    assert changed(vm, first, change_id(base)) == []
+    assert changed(vm, second, change_id(base)) == [(5 * GRAIN, GRAIN)]
+    assert changed(vm, second, change_id(older)) == [(3 * GRAIN, GRAIN), (5 * GRAIN, GRAIN)]
+
+
+def test_revert_to_an_untracked_snapshot_resets_tracking_in_any_case(tmp_path: Path) -> None:
+    vm = new_vm(tmp_path, DiskSpec(CAPACITY))
+    older = vm.create_snapshot("untracked")
+    vm.reconfigure(change_tracking_enabled=True)
+    since = change_id(vm.create_snapshot("one"))
+    vm.revert(older, keeps_tracking=True)
+    assert change_id(vm.create_snapshot("two")).split("/")[0] != since.split("/")[0]

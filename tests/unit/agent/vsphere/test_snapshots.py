@@ -3,6 +3,7 @@
 import pytest
 
 from agent.vsphere import snapshot_removal
+from agent.vsphere.api import vim
 from agent.vsphere.errors import (
     NoDisks,
     SnapshotFailed,
@@ -11,6 +12,7 @@ from agent.vsphere.errors import (
     VsphereError,
 )
 from agent.vsphere.models import JobSnapshot
+from agent.vsphere.properties import wait_for_task
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from simulator.disks.disk import DiskSpec
@@ -246,3 +248,29 @@ def test_sites_whose_names_resemble_keep_their_snapshots(
     vm.create_snapshot("sendense-1", snapshot_removal.description_for(site, "1"))
     assert vsphere.sweep_snapshots(set()) == []
     assert len(vm.snapshots) == 1
+
+
+def test_other_snapshots_of_the_vm_are_named(vsphere: VsphereSite, vm: SimulatedVm) -> None:
+    assert take(vsphere, vm, "first").other_snapshots == []
+    vm.create_snapshot("before%2fupdate")
+    assert take(vsphere, vm, "second").other_snapshots == ["sendense-first", "before/update"]
+
+
+def test_revert_that_keeps_tracking_is_only_known_by_the_snapshot_it_went_to(
+    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
+) -> None:
+    simulated.behaviour.revert_keeps_tracking = True
+    vsphere.remove_snapshot(take(vsphere, vm, "enables tracking"))
+    vm.create_snapshot("by hand")
+    vm.disks[0].write(0, b"goes with the revert")
+    base = take(vsphere, vm, "base")
+    vsphere.remove_snapshot(base)
+    by_hand = vim.vm.Snapshot(vm.snapshots[0].moid, vsphere._session.stub)
+    task = vsphere._session.run("revert", by_hand.RevertToSnapshot_Task)
+    wait_for_task(vsphere._session, task, "revert", 20)
+    vm.disks[0].write(2 * MIB, b"x")
+    vsphere.remove_snapshot(take(vsphere, vm, "between"))
+    now = take(vsphere, vm, "now")
+    # Nothing in the answer shows that the disk's beginning is not what `base` holds:
+    assert vsphere.changed_areas(now, now.disks[0], base.disks[0].change_id) == []
+    assert base.other_snapshots == ["by hand"]  # so this job must not be a base
