@@ -7,6 +7,7 @@ from typing import Literal
 
 DEFAULT_SLICE_BYTES = 32 << 30
 LARGEST_BUFFER_BYTES = 2 << 20
+_LONGEST_HOLD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,12 @@ class Faults:
         self._hold_from: int | None = None
         self._released = threading.Event()
         self._reads = 0
+        self._answer_cuts: Counter[str] = Counter()
+        self._answer_holds: Counter[str] = Counter()
+        self._answers_released = threading.Event()
+        self._held_tasks: set[str] = set()
+        self._tasks_released = threading.Condition(self._lock)
+        self.answer_held = threading.Event()  # an answer that was to be held is ready now
 
     def fail_method(self, method: str, times: int = 1) -> None:
         """The next calls of a SOAP method end with SystemError."""
@@ -84,6 +91,33 @@ class Faults:
         """The next tasks that a SOAP method starts end with SystemError, having done nothing."""
         with self._lock:
             self._tasks[method] += times
+
+    def cut_answer(self, method: str, times: int = 1) -> None:
+        """The next calls of a SOAP method take effect, but their answers are lost."""
+        with self._lock:
+            self._answer_cuts[method] += times
+
+    def hold_answer(self, method: str) -> None:
+        """The next call of a SOAP method takes effect; its answer waits for `release_answers`."""
+        with self._lock:
+            self._answer_holds[method] += 1
+            self._answers_released.clear()
+            self.answer_held.clear()
+
+    def release_answers(self) -> None:
+        """Send what was held."""
+        self._answers_released.set()
+
+    def hold_tasks(self, method: str) -> None:
+        """Tasks that a SOAP method starts from now on do nothing until `release_tasks`."""
+        with self._lock:
+            self._held_tasks.add(method)
+
+    def release_tasks(self) -> None:
+        """Let held tasks work."""
+        with self._lock:
+            self._held_tasks.clear()
+            self._tasks_released.notify_all()
 
     def cut_nfc(self, on_read: int) -> None:
         """Drop the connection instead of answering read request `on_read`, counted from 0 now."""
@@ -116,6 +150,8 @@ class Faults:
         with self._lock:
             left = [f"{method} x{times}" for method, times in self._methods.items() if times]
             left += [f"task of {method} x{times}" for method, times in self._tasks.items() if times]
+            left += [f"lost answer of {name} x{n}" for name, n in self._answer_cuts.items() if n]
+            left += [f"held answer of {name} x{n}" for name, n in self._answer_holds.items() if n]
             left += [f"cut at read {number}" for number in self._read_cuts]
             left += [f"error at read {number}" for number in self._read_errors]
         assert not left, f"ordered but never fired: {', '.join(left)}"
@@ -133,6 +169,24 @@ class Faults:
             if self._tasks[method] > 0:
                 self._tasks[method] -= 1
                 raise InjectedFault(f"the task of {method} was told to fail")
+
+    def answer_ready(self, method: str) -> Literal["send", "cut"]:
+        """What is to happen with an answer; returns late when it is to be held."""
+        with self._lock:
+            if self._answer_cuts[method] > 0:
+                self._answer_cuts[method] -= 1
+                return "cut"
+            if self._answer_holds[method] <= 0:
+                return "send"
+            self._answer_holds[method] -= 1
+        self.answer_held.set()
+        self._answers_released.wait(_LONGEST_HOLD_S)
+        return "send"
+
+    def wait_task(self, method: str) -> None:
+        """Returns when a task of this method may work."""
+        with self._lock:
+            self._tasks_released.wait_for(lambda: method not in self._held_tasks, _LONGEST_HOLD_S)
 
     def read_requested(self) -> Literal["answer", "cut", "error", "hold"]:
         """What is to happen with the read request that just arrived."""

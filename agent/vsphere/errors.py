@@ -47,6 +47,22 @@ class LoginFailed(VsphereError):
 
 
 @dataclass(eq=False)
+class SessionLost(VsphereError):
+    """Logins succeed, but their sessions end at once. What was asked for did not happen."""
+
+    code: ClassVar[str] = "VSPHERE_SESSION_LOST"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "vSphere at {address} takes the login but ends its sessions at once, trying to {doing}; "
+        "see whether something there terminates sessions, or too many are open"
+    )
+
+    address: str
+    doing: str
+
+
+@dataclass(eq=False)
 class CertificateMismatch(VsphereError):
     """The server is not the one that was pinned, or no trusted authority vouches for it."""
 

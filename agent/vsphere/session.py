@@ -1,4 +1,4 @@
-"""The login at vSphere: own stub with time-outs, one re-login when it expired, kept alive."""
+"""The login at vSphere: own stub with time-outs, renewed when it expired, kept alive."""
 
 import ssl
 import threading
@@ -12,15 +12,17 @@ import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from agent.vsphere import certificates
-from agent.vsphere.api import SoapStubAdapter, vim, vmodl
+from agent.vsphere.api import vim, vmodl
 from agent.vsphere.errors import (
     LoginFailed,
     PermissionMissing,
+    SessionLost,
     VsphereError,
     VsphereFault,
     VsphereUnreachable,
 )
 from agent.vsphere.settings import VsphereSettings
+from agent.vsphere.stub import SessionStub
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -30,6 +32,9 @@ API_VERSION = "vim.version.version11"
 
 KEEP_ALIVE_S = 240.0
 """A session without calls ends after 30 minutes, and reading disks is no call."""
+
+_ROUNDS = 3
+"""Of a call refused for want of a session: another program may end sessions as well."""
 
 IDLE_CONNECTION_S = 20.0
 """Pooled connections are not used after this, well before hosts close them."""
@@ -52,7 +57,7 @@ class VsphereSession:
         self.settings = settings
         host, port = settings.host_and_port()
         # No SmartConnect: it keeps a process-wide session and no time-outs.
-        self._stub = SoapStubAdapter(
+        self._stub = SessionStub(
             host=host,
             port=port,
             version=API_VERSION,
@@ -81,7 +86,7 @@ class VsphereSession:
         return self._stub
 
     def run(self, doing: str, operation: Callable[[], T], *, repeatable: bool = False) -> T:
-        """Run calls of vSphere; once more after a re-login if the session had expired.
+        """Run calls of vSphere; again after a login if the session had expired.
 
         vSphere refuses a call without a session before it does anything, so
         that repeating is safe when `operation` makes a single call or makes
@@ -100,13 +105,14 @@ class VsphereSession:
         return result
 
     def _run_logged_in(self, doing: str, operation: Callable[[], T]) -> T:
-        logins = self._logins
         with self._translated(doing):
-            try:
-                return operation()
-            except vim.fault.NotAuthenticated:
-                _log.info("vsphere_session_expired", address=self.settings.address)
-            self._log_in(logins)
+            for _ in range(_ROUNDS - 1):
+                logins = self._logins
+                try:
+                    return operation()
+                except vim.fault.NotAuthenticated:
+                    _log.info("vsphere_session_expired", address=self.settings.address)
+                self._log_in(logins)
             return operation()
 
     def _log_in(self, logins_seen: int) -> None:
@@ -119,9 +125,8 @@ class VsphereSession:
                 return
             if self._ended.is_set():
                 raise VsphereUnreachable(settings.address, "this session was closed")
-            self._stub.SetSessionId(None)
             try:
-                with self._translated("log in"):
+                with self._translated("log in"), self._stub.logging_in():
                     self.content.sessionManager.Login(settings.user, settings.password, None)
             except VsphereError as error:
                 # pyVmomi's frames hold the password in their variables, and
@@ -141,9 +146,7 @@ class VsphereSession:
         except (vim.fault.InvalidLogin, vim.fault.NoClientCertificate) as fault:
             raise LoginFailed(settings.address, settings.user, phrase(fault)) from fault
         except vim.fault.NotAuthenticated as fault:
-            raise LoginFailed(
-                settings.address, settings.user, "the session ended again at once"
-            ) from fault
+            raise SessionLost(settings.address, doing) from fault
         except vim.fault.NoPermission as fault:
             privilege = str(fault.privilegeId or "unknown")
             raise PermissionMissing(settings.user, doing, privilege) from fault

@@ -17,7 +17,7 @@ from agent.vsphere.settings import VsphereSettings
 class VsphereSite:
     """Several jobs share one: every method may be called from any thread.
 
-    One login, renewed once when it expired in mid-call and kept alive between
+    One login, renewed when it expired in mid-call and kept alive between
     calls. All methods raise VsphereErrors, `open_disk` TransportErrors too.
     """
 

@@ -60,6 +60,10 @@ def no_permission(this: Reference, privilege: str) -> VimFault:
     )
 
 
+def task_in_progress(task: Reference) -> VimFault:
+    return VimFault(vim.fault.TaskInProgress(task=task), "Another task is already in progress.")
+
+
 def not_supported(text: str) -> VimFault:
     return VimFault(vmodl.fault.NotSupported(), text)
 

@@ -68,7 +68,7 @@ class Methods:
         self.inventory = inventory
         self._sessions = sessions
         self._changes = changes
-        self._faults = faults
+        self.faults = faults
         self._user = user
         self._password = password
         self._methods: dict[str, Method] = {
@@ -101,7 +101,7 @@ class Methods:
         if call.method in self.inventory.behaviour.nfc_methods_forbidden:
             raise no_permission(call.this, f"VirtualMachine.Provisioning.{call.method[3:]}")
         try:
-            self._faults.method_called(call.method)
+            self.faults.method_called(call.method)
         except InjectedFault as error:
             raise VimFault(
                 vmodl.fault.SystemError(reason=str(error)),

@@ -142,11 +142,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.settimeout(_KEEP_ALIVE_S)
 
     def _serve(self, body: bytes) -> None:
-        opened = None
+        known, opened, method = False, None, ""
         try:
             version = version_of(self.headers.get("SOAPAction"))
             call = read_call(body, version)
+            method = call.method
             session = self.server.sessions.of_cookie(cookie_value(self.headers.get("Cookie")))
+            known = session is not None
             context = Context(
                 call, session, self.client_address[0], self.headers.get("User-Agent", "")
             )
@@ -157,7 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = 500, write_fault(vmodl.fault.InvalidRequest(), str(error))
         except VimFault as error:
             status, answer = 500, write_fault(error.fault, error.text, version)
-        self._answer(status, answer, set_cookie(opened) if opened else None)
+        if self.server.methods.faults.answer_ready(method) == "cut":
+            self.close_connection = True
+            return
+        self._answer(status, answer, None if known else set_cookie(opened))
 
     def _answer(self, status: int, body: bytes, cookie: str | None = None) -> None:
         self.send_response(status)

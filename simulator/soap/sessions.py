@@ -98,6 +98,10 @@ def cookie_value(header: str | None) -> str | None:
     return None
 
 
-def set_cookie(session: Session) -> str:
-    """The Set-Cookie header of a login."""
-    return f'{COOKIE}="{session.cookie}"; Path=/; HttpOnly; Secure; SameSite=Lax'
+def set_cookie(session: Session | None) -> str:
+    """The Set-Cookie header of a login; without one, of a session that nobody logged in to.
+
+    Hosts send the latter with every answer to a caller whom they do not know.
+    """
+    value = session.cookie if session else secrets.token_hex(20)
+    return f'{COOKIE}="{value}"; Path=/; HttpOnly; Secure; SameSite=Lax'

@@ -9,7 +9,7 @@ from typing import Any
 
 from simulator.behaviour import Faults, InjectedFault
 from simulator.snapshots import OperationRefused
-from simulator.soap.faults import VimFault, refused
+from simulator.soap.faults import VimFault, refused, task_in_progress
 from simulator.soap.vmomi import Fault, Reference, support, vim, vmodl
 
 _KEPT = 200
@@ -76,7 +76,14 @@ class Tasks:
         *,
         file: str = "",
     ) -> Task:
-        """Run `work` in the background; its return value is the task's result."""
+        """Run `work` in the background; its return value is the task's result.
+
+        Raises VimFault (TaskInProgress) while another task works on the entity.
+        """
+        with self._lock:
+            for other in self._tasks.values():
+                if other.entity._moId == entity._moId and other.state in ("queued", "running"):
+                    raise task_in_progress(vim.Task(other.moid))
         number = next(self._numbers)
         kind = f"{support.GetWsdlName(entity.__class__)}.{method.removesuffix('_Task')}"
         task = Task(
@@ -105,6 +112,7 @@ class Tasks:
         self._touched()
         try:
             self._faults.task_started(task.method)
+            self._faults.wait_task(task.method)
             task.result = work()
         except VimFault as error:
             self._fail(task, error)

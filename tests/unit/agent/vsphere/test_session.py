@@ -16,6 +16,7 @@ from agent.vsphere.errors import (
     CertificateMismatch,
     LoginFailed,
     PermissionMissing,
+    SessionLost,
     VsphereError,
     VsphereFault,
     VsphereUnreachable,
@@ -190,3 +191,60 @@ def test_only_what_changes_nothing_is_tried_again(vsphere: VsphereSite) -> None:
     with pytest.raises(VsphereUnreachable):
         vsphere._session.run("write", lambda: lose("write"))
     assert calls == ["read", "read", "write"]
+
+
+def test_late_refusal_does_not_take_another_threads_login_away(
+    simulated: SimulatedSite, vsphere: VsphereSite, settings: VsphereSettings
+) -> None:
+    end_session(settings, vsphere)
+    simulated.faults.hold_answer("CurrentTime")
+    with ThreadPoolExecutor(1) as threads:
+        late = threads.submit(
+            vsphere._session.run, "tell the time", vsphere._session._instance.CurrentTime
+        )
+        assert simulated.faults.answer_held.wait(10)
+        vsphere.virtual_machines()  # finds the session expired, logs in
+        cookie = vsphere._session.stub.cookie
+        simulated.faults.release_answers()
+        assert late.result(20) is not None
+    vsphere.virtual_machines()
+    assert vsphere._session.stub.cookie == cookie
+    assert vsphere._session._logins == 2
+    simulated.faults.assert_all_fired()
+
+
+def test_calls_of_many_threads_survive_sessions_that_end_all_the_time(
+    simulated: SimulatedSite, vsphere: VsphereSite
+) -> None:
+    simulated.add_vm("pg", disks=[DiskSpec(capacity_bytes=MIB)])
+    done = threading.Event()
+    seen: list[str] = []
+
+    def ask() -> None:
+        for _ in range(15):
+            seen.extend(one.name for one in vsphere.virtual_machines())
+
+    def expire() -> None:
+        while not done.wait(0.3):
+            simulated.expire_sessions()
+
+    with ThreadPoolExecutor(5) as threads:
+        expiring = threads.submit(expire)
+        asking = [threads.submit(ask) for _ in range(4)]
+        try:
+            for one in asking:
+                one.result(60)
+        finally:
+            done.set()
+        expiring.result(10)
+    assert seen == ["pg"] * 60
+
+
+def test_sessions_that_end_at_once_do_not_blame_the_password(vsphere: VsphereSite) -> None:
+    def refuse() -> None:
+        raise vim.fault.NotAuthenticated
+
+    with pytest.raises(SessionLost) as caught:
+        vsphere._session.run("do that", refuse)
+    assert "password" not in str(caught.value)
+    assert vsphere._session._logins == 3
