@@ -346,6 +346,33 @@ class AgentLost(SendenseError):
 
 
 @dataclass(eq=False)
+class JobStalled(SendenseError):
+    """The agent is there, but uploads nothing of the job."""
+
+    code: ClassVar[str] = "JOB_STALLED"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the agent uploaded nothing of {job_id} for {silent_s} s"
+
+    job_id: str
+    silent_s: int
+
+
+@dataclass(eq=False)
+class UploadStalled(SendenseError):
+    """The agent sent no part of an upload for too long."""
+
+    code: ClassVar[str] = "UPLOAD_STALLED"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "disk {disk_index} of {job_id}: the agent sent nothing for {silent_s} s"
+
+    job_id: str
+    disk_index: int
+    silent_s: int
+
+
+@dataclass(eq=False)
 class HubRestarted(SendenseError):
     """The hub ended while the job was running."""
 

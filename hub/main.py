@@ -15,7 +15,8 @@ import structlog
 from hub.catalog.engine import Catalog
 from hub.config import HubSettings, ListenAddress, loopback_address
 from hub.errors import HubStopping
-from hub.jobs.parts import Parts
+from hub.jobs.parts import Parts, Patience
+from hub.jobs.reaper import Reaper
 from hub.jobs.recover import recover
 from hub.jobs.sessions import HEARTBEAT_INTERVAL_S
 from hub.server import HubServer
@@ -32,13 +33,18 @@ class Hub:
     """One running hub. `with Hub(settings) as hub:` serves at `hub.address` until the end."""
 
     def __init__(
-        self, settings: HubSettings, *, heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S
+        self,
+        settings: HubSettings,
+        *,
+        heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
+        patience: Patience | None = None,
     ) -> None:
         """Nothing runs yet. Raises ConfigurationError."""
         self._settings = settings
         self._listen = loopback_address(settings.listen, key="listen")
         self._heartbeat_interval_s = heartbeat_interval_s
-        self.parts = Parts(Catalog(settings.catalog_url))
+        self.parts = Parts(Catalog(settings.catalog_url), patience=patience or Patience())
+        self._reaper = Reaper(self.parts)
         self._server = HubServer(self.parts, heartbeat_interval_s=heartbeat_interval_s)
         self.address: ListenAddress = self._listen
 
@@ -50,6 +56,7 @@ class Hub:
             metrics = loopback_address(self._settings.metrics_listen, key="metrics_listen")
             self.parts.metrics.serve(metrics.host, metrics.port)
         self.address = self._server.start(self._listen)
+        self._reaper.start()
         _log.info("hub_ready", address=str(self.address))
         return self.address
 
@@ -57,6 +64,7 @@ class Hub:
         """End sessions (their jobs fail), watches and uploads, then the server; within 10 s."""
         stopping = HubStopping()
         self._server.refuse()
+        self._reaper.stop()
         self.parts.deadlines.close()
         self.parts.uploads.stop(stopping)
         self.parts.agents.close(stopping, LEAVE_S)

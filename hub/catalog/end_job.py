@@ -1,9 +1,10 @@
 """The end of a job without success, and the wish for one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
@@ -130,6 +131,35 @@ def live_job_ids(session: Session, site: str | None = None) -> Sequence[str]:
         .where(*wanted)
         .order_by(BackupJob.created_at, BackupJob.id)
     ).all()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveJob:
+    """A job that has not ended."""
+
+    job_id: str
+    site: str
+    status: Status
+    is_sealed: bool  # every disk of it
+
+
+def live_jobs(session: Session) -> list[LiveJob]:
+    """All jobs that have not ended, oldest first."""
+    unsealed = (
+        exists()
+        .where(BackupDisk.backup_job_id == BackupJob.id, BackupDisk.sealed_at.is_(None))
+        .correlate(BackupJob)
+    )
+    rows = session.execute(
+        select(BackupJob.id, VmBackupContext.site, BackupJob.status, unsealed)
+        .join(VmBackupContext, VmBackupContext.context_id == BackupJob.vm_backup_context_id)
+        .where(BackupJob.status.in_(LIVE))
+        .order_by(BackupJob.created_at, BackupJob.id)
+    ).all()
+    return [
+        LiveJob(job_id, site, status, is_sealed=status is Status.RUNNING and not waits)
+        for job_id, site, status, waits in rows
+    ]
 
 
 def completed_jobs(session: Session, repository_id: str) -> set[str]:

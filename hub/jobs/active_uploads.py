@@ -25,6 +25,8 @@ class Upload(Protocol):
 
     def abort(self, error: SendenseError) -> None: ...
 
+    def expire(self, limit_s: float) -> None: ...
+
     def cancel_rpc(self) -> None: ...
 
 
@@ -54,6 +56,18 @@ class ActiveUploads:
         """Uploads going on."""
         with self._lock:
             return len(self._uploads)
+
+    def job_ids(self) -> set[str]:
+        """Jobs of which something is being uploaded."""
+        with self._lock:
+            return {job_id for job_id, _ in self._uploads}
+
+    def expire(self, limit_s: float) -> None:
+        """Fail the uploads that have waited so long for their next part."""
+        with self._lock:
+            uploads = list(self._uploads.values())
+        for upload in uploads:
+            upload.expire(limit_s)
 
     def stop(self, error: SendenseError) -> None:
         """End all uploads, without waiting for them."""

@@ -80,6 +80,20 @@ class AgentDirectory:
             link = known.link if known is not None else None
         return link is not None and link.send(command)
 
+    def serves(self, site: str, job_id: str) -> bool:
+        """Whether the job was given to the session that the site has now."""
+        with self._lock:
+            known = self._sites.get(site)
+            link = known.link if known is not None else None
+        return link is not None and link.serves(job_id)
+
+    def job_ended(self, job_id: str) -> None:
+        """Nothing more is to be done for the job."""
+        with self._lock:
+            links = self._links()
+        for link in links:
+            link.job_ended(job_id)
+
     def presence(self, site: str) -> Presence:
         """How the site stands; an unknown one is away."""
         with self._lock:

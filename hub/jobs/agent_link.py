@@ -28,6 +28,7 @@ class AgentLink:
         self._closed = False
         self._error: SendenseError | None = None
         self._busy = False
+        self._jobs: set[str] = set()
         self._seen_at = time.monotonic()
 
     def send(self, command: pb.SessionResponse) -> bool:
@@ -39,8 +40,20 @@ class AgentLink:
                 self._queue.put_nowait(command)
             except queue.Full:
                 return False
+            if command.WhichOneof("command") == "start_job":
+                self._jobs.add(command.start_job.job_id)
             self._wake.notify_all()
             return True
+
+    def serves(self, job_id: str) -> bool:
+        """Whether the job was given to this session and has not ended."""
+        with self._wake:
+            return job_id in self._jobs
+
+    def job_ended(self, job_id: str) -> None:
+        """Nothing more is to be done for the job."""
+        with self._wake:
+            self._jobs.discard(job_id)
 
     def close(self, error: SendenseError | None = None) -> None:
         """End the session, with an error or without. The first close decides."""

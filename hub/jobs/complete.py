@@ -6,7 +6,7 @@ import structlog
 
 from hub.catalog.complete_job import complete_job, require_sealed
 from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
-from hub.jobs.end import retry_catalog
+from hub.jobs.end import job_over, retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Status
@@ -23,17 +23,15 @@ def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts])
     with parts.catalog.read() as session:
         job = require_sealed(session, job_id)
         if job.status is Status.COMPLETED:
+            parts.board.changed(job_id)
             return
         facts = job_facts(job, warnings)
         repository = open_repository(job.context.repository)
     repository.write_job_facts(job.vm_backup_context_id, job_id, facts)
-    if not _record(parts, job_id, warnings):
-        return
-    parts.deadlines.stop(job_id)
-    parts.board.forget(job_id)
-    parts.metrics.jobs_ended.labels(Status.COMPLETED).inc()
+    # False also when a commit was repeated whose answer had been lost: all hear of it the same.
+    _record(parts, job_id, warnings)
+    job_over(parts, job_id, Status.COMPLETED)
     _log.info("job_completed", job_id=job_id)
-    parts.board.changed(job_id)
 
 
 @retry_catalog

@@ -9,7 +9,14 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from hub.catalog import end_job as rules
 from hub.catalog.models import BackupJob, WarningFacts
 from hub.catalog.queries import find_job
-from hub.errors import AgentLost, AgentReported, Cancelled, CatalogUnavailable, JobEnded
+from hub.errors import (
+    AgentLost,
+    AgentReported,
+    Cancelled,
+    CatalogUnavailable,
+    JobEnded,
+    JobNotFound,
+)
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import LIVE, Event, Status, target
@@ -48,21 +55,53 @@ def end_job(
     if not _record(parts, job_id, event, error, warnings):
         return False
     status = target(event)
-    parts.deadlines.stop(job_id)
-    parts.uploads.abort_job(job_id, JobEnded(job_id, status))
-    parts.board.forget(job_id)
-    _remove_files(parts, job_id)
-    parts.metrics.jobs_ended.labels(status).inc()
+    # Whoever watches is told first: nothing after it can keep the news back.
+    job_over(parts, job_id, status)
     _log.info("job_ended", job_id=job_id, status=status, reason=_reason(error), error=str(error))
-    parts.board.changed(job_id)
+    try:
+        parts.uploads.abort_job(job_id, JobEnded(job_id, status))
+        _remove_files(parts, job_id)
+    except Exception:  # noqa: BLE001 - the job has ended; the next start removes its files
+        _log.exception("job_files_not_removed", job_id=job_id)
+    finally:
+        # An upload that was still moving may have written its progress again.
+        parts.board.forget(job_id)
     return True
 
 
-def fail_job(parts: Parts, job_id: str, error: SendenseError) -> None:
-    """End a job for a reason the hub found, and have its agent clean up. Raises as end_job."""
-    with parts.catalog.read() as session:
-        site = find_job(session, job_id).context.site
-    if end_job(parts, job_id, Event.FAILED, error):
+def job_over(parts: Parts, job_id: str, status: Status) -> None:
+    """The end of a job is committed: its timers and numbers go, its watchers are told."""
+    parts.deadlines.stop(job_id)
+    parts.agents.job_ended(job_id)
+    parts.board.forget(job_id)
+    parts.board.changed(job_id)
+    parts.metrics.jobs_ended.labels(status).inc()
+
+
+def end_or_owe(parts: Parts, job_id: str, event: Event, error: SendenseError) -> bool:
+    """End a job as `end_job` does; what fails is logged, and tried again by the reaper.
+
+    False when it had ended before. Raises nothing.
+    """
+    try:
+        ended = end_job(parts, job_id, event, error)
+    except JobNotFound:
+        ended = False
+    except SendenseError as failure:
+        _log.error("job_not_ended", job_id=job_id, error=str(failure))
+        parts.owed.add(job_id, event, error)
+        return True
+    except Exception:  # noqa: BLE001 - a job left live blocks its context for ever
+        _log.exception("job_not_ended", job_id=job_id)
+        parts.owed.add(job_id, event, error)
+        return True
+    parts.owed.paid(job_id)
+    return ended
+
+
+def fail_job(parts: Parts, site: str, job_id: str, error: SendenseError) -> None:
+    """End a job for a reason the hub found, and have its site's agent clean up."""
+    if end_or_owe(parts, job_id, Event.FAILED, error):
         tell_to_cancel(parts, site, job_id, str(error))
 
 
@@ -78,17 +117,12 @@ def ask_to_end(parts: Parts, site: str, job_id: str, *, event: Event, error: Sen
     def overdue() -> None:
         _log.warning("agent_did_not_end_job", job_id=job_id, site=site)
         parts.deadlines.stop(job_id)
-        try:
-            end_job(parts, job_id, event, error)
-        except SendenseError as failure:
-            _log.error("job_not_ended", job_id=job_id, error=str(failure))
-        except Exception:  # noqa: BLE001 - a timer's thread, nobody above
-            _log.exception("job_not_ended", job_id=job_id)
+        end_or_owe(parts, job_id, event, error)
 
     if tell_to_cancel(parts, site, job_id, str(error)):
         parts.deadlines.start(job_id, ANSWER_TIMEOUT_S, overdue)
     else:
-        end_job(parts, job_id, event, AgentLost(site) if event is Event.FAILED else error)
+        end_or_owe(parts, job_id, event, AgentLost(site) if event is Event.FAILED else error)
 
 
 def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:

@@ -9,12 +9,22 @@ from hub.jobs.active_uploads import ActiveUploads
 from hub.jobs.agent_directory import AgentDirectory
 from hub.jobs.answer_deadlines import AnswerDeadlines
 from hub.jobs.board import JobBoard
+from hub.jobs.owed_ends import OwedEnds
 from hub.metrics import Metrics
 
 
 def utc_now() -> datetime:
     """The time, aware."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the hub waits before it ends a job itself, in seconds."""
+
+    sweep_interval_s: float = 30.0
+    part_s: float = 600.0  # for the next part of an upload
+    upload_s: float = 1800.0  # for an agent to upload anything of a job
 
 
 @dataclass(frozen=True)
@@ -26,5 +36,7 @@ class Parts:
     uploads: ActiveUploads = field(default_factory=ActiveUploads)
     agents: AgentDirectory = field(default_factory=AgentDirectory)
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
+    owed: OwedEnds = field(default_factory=OwedEnds)
     metrics: Metrics = field(default_factory=Metrics)
+    patience: Patience = Patience()
     now: Callable[[], datetime] = utc_now

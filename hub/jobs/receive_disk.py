@@ -7,6 +7,7 @@ answers' thread raises it into the RPC, which ends the requests.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -16,7 +17,7 @@ import structlog
 from hub.catalog.models import BackupDisk
 from hub.catalog.queries import find_disk
 from hub.catalog.upload_disk import SealedFacts, begin_upload, break_disk, seal_disk
-from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadTruncated
+from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadStalled, UploadTruncated
 from hub.jobs.board import DiskProgress
 from hub.jobs.end import ask_to_end, fail_job
 from hub.jobs.parts import Parts
@@ -76,6 +77,7 @@ class _Upload:
         self._progress = DiskProgress()
         self._limit_bytes = 0  # the disk's capacity in whole clusters
         self._clusters = 0
+        self._waiting_since: float | None = None  # for the next part; read by others
 
         # Between the threads, under the condition.
         self._changed = threading.Condition()
@@ -106,6 +108,12 @@ class _Upload:
             if self._error is None and self._sealed is None:
                 self._error, self._aborted = error, True
                 self._changed.notify_all()
+
+    def expire(self, limit_s: float) -> None:
+        """Fail the upload when it has waited so long for its next part."""
+        since = self._waiting_since
+        if since is not None and time.monotonic() - since > limit_s:
+            self._note(UploadStalled(self.job_id, self.disk_index, round(limit_s)))
 
     def cancel_rpc(self) -> None:
         """Break the RPC off: the peer takes no answers."""
@@ -186,7 +194,7 @@ class _Upload:
             return
         writer = self._writer
         assert writer is not None
-        for part in self._requests:
+        while (part := self._next_part()) is not None:
             if self._error is not None:
                 raise self._error
             kind = part.WhichOneof("part")
@@ -208,6 +216,13 @@ class _Upload:
         if broke:
             raise grpc.RpcError
         raise UploadTruncated(self.job_id, self.disk_index, "it ended without finish")
+
+    def _next_part(self) -> pb.UploadDiskRequest | None:
+        self._waiting_since = time.monotonic()
+        try:
+            return next(self._requests, None)
+        finally:
+            self._waiting_since = None
 
     def _open(self, opening: pb.UploadOpen) -> BackupDisk | None:
         """Claim the disk and begin its layer; a sealed disk is returned instead."""
@@ -358,19 +373,22 @@ class _Upload:
         _log.warning("upload_failed", job_id=self.job_id, disk=self.disk_index, error=str(error))
         assert self._disk_id is not None
         try:
-            with self._parts.catalog.write() as session:
-                break_disk(session, self._disk_id, error)
+            try:
+                with self._parts.catalog.write() as session:
+                    break_disk(session, self._disk_id, error)
+            except SendenseError as failure:
+                # The job's end marks its disks too.
+                _log.warning("disk_not_failed", job_id=self.job_id, error=str(failure))
             self._parts.board.changed(self.job_id)
             if broke:
                 # The agent may have broken it off for a reason of its own, which
                 # it is about to report: that one is worth more than "it broke".
                 ask_to_end(self._parts, self._site, self.job_id, event=Event.FAILED, error=error)
             else:
-                fail_job(self._parts, self.job_id, error)
-        except SendenseError as failure:
-            _log.error("job_not_failed", job_id=self.job_id, error=str(failure))
+                fail_job(self._parts, self._site, self.job_id, error)
         except Exception:  # noqa: BLE001 - nobody above to report a defect to
             _log.exception("job_not_failed", job_id=self.job_id)
+            self._parts.owed.add(self.job_id, Event.FAILED, error)
 
     def _discard(self, writer: LayerWriter) -> None:
         try:

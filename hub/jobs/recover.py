@@ -6,7 +6,7 @@ from hub.catalog.agents import record_all_away
 from hub.catalog.end_job import completed_jobs, live_job_ids, unsuccessful_jobs
 from hub.catalog.repositories import all_repositories
 from hub.errors import HubRestarted
-from hub.jobs.end import end_job
+from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Event
@@ -25,7 +25,7 @@ def recover(parts: Parts) -> None:
         record_all_away(session)
         left = live_job_ids(session)
     for job_id in left:
-        end_job(parts, job_id, Event.FAILED, HubRestarted())
+        end_or_owe(parts, job_id, Event.FAILED, HubRestarted())
     with parts.catalog.read() as session:
         rows = all_repositories(session)
         unsuccessful = unsuccessful_jobs(session)

@@ -14,7 +14,7 @@ from hub.catalog.queries import find_job
 from hub.errors import AgentReported, JobEnded, JobNotFound, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.complete import complete_backup
-from hub.jobs.end import agent_gave_up, fail_job, tell_to_cancel
+from hub.jobs.end import agent_gave_up, fail_job, retry_catalog, tell_to_cancel
 from hub.jobs.open import open_backup
 from hub.jobs.parts import Parts
 from hub.jobs.states import Consistency
@@ -49,13 +49,12 @@ def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> N
 
 def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionRequest) -> None:
     kind = request.WhichOneof("event")
-    with parts.catalog.read() as session:
-        try:
-            site = find_job(session, job_id).context.site
-        except JobNotFound as error:
-            _log.warning("agent_named_unknown_job", site=link.site, job_id=job_id)
-            tell_to_cancel(parts, link.site, job_id, str(error))
-            return
+    try:
+        site = _site_of(parts, job_id)
+    except JobNotFound as error:
+        _log.warning("agent_named_unknown_job", site=link.site, job_id=job_id)
+        tell_to_cancel(parts, link.site, job_id, str(error))
+        return
     if site != link.site:
         raise ProtocolViolation(f"the agent of {link.site!r} told of {job_id}, of another site")
     try:
@@ -71,10 +70,16 @@ def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionReque
         tell_to_cancel(parts, link.site, job_id, str(error))
     except SendenseError as error:
         _log.warning("job_event_failed", job_id=job_id, reported=kind, error=str(error))
-        fail_job(parts, job_id, error)
+        fail_job(parts, link.site, job_id, error)
     except Exception:  # noqa: BLE001 - a defect costs the job, not the session
         _log.exception("job_event_failed_unexpectedly", job_id=job_id, reported=kind)
-        fail_job(parts, job_id, SendenseError())
+        fail_job(parts, link.site, job_id, SendenseError())
+
+
+@retry_catalog
+def _site_of(parts: Parts, job_id: str) -> str:
+    with parts.catalog.read() as session:
+        return find_job(session, job_id).context.site
 
 
 def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:

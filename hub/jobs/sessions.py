@@ -16,7 +16,7 @@ from hub.catalog.agents import AgentFacts, record_departure, record_registration
 from hub.catalog.end_job import live_job_ids
 from hub.errors import AgentLost, HubRestarted, HubStopping, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
-from hub.jobs.end import end_job
+from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
 from hub.jobs.session_events import handle_event
 from hub.jobs.states import Event
@@ -68,6 +68,7 @@ def _read(
                 parts.agents.seen(link, parts.now())
                 handle_event(parts, link, request)
     except SendenseError as error:
+        _log.warning("session_ended_by_error", site=link.site, error=str(error))
         link.close(error)
     except grpc.RpcError:
         pass  # the connection broke
@@ -105,6 +106,11 @@ def _register(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> None
     try:
         with parts.catalog.write() as session:
             link.agent_id = record_registration(session, facts, now).id
+            left = live_job_ids(session, site)
+        # What a session before this one could not end; this one never took them.
+        for job_id in left:
+            if not link.serves(job_id):
+                end_or_owe(parts, job_id, Event.FAILED, AgentLost(site))
     except BaseException:
         parts.agents.leave(link)
         raise
@@ -124,7 +130,7 @@ def _leave(parts: Parts, link: AgentLink) -> None:
         with parts.catalog.read() as session:
             left = live_job_ids(session, link.site)
         for job_id in left:
-            _fail_left(parts, job_id, why)
+            end_or_owe(parts, job_id, Event.FAILED, why)
         with parts.catalog.write() as session:
             record_departure(session, link.site, parts.now())
     except SendenseError as error:
@@ -135,13 +141,3 @@ def _leave(parts: Parts, link: AgentLink) -> None:
         parts.agents.leave(link)
         parts.metrics.agents_connected.dec()
         _log.info("agent_disconnected", site=link.site, failed_jobs=len(left))
-
-
-def _fail_left(parts: Parts, job_id: str, why: SendenseError) -> None:
-    """One job that cannot be ended does not keep the others from it."""
-    try:
-        end_job(parts, job_id, Event.FAILED, why)
-    except SendenseError as error:
-        _log.error("job_not_ended", job_id=job_id, error=str(error))
-    except Exception:  # noqa: BLE001 - nobody above to report a defect to
-        _log.exception("job_not_ended", job_id=job_id)

@@ -11,7 +11,7 @@ from hub.catalog.queries import find_job
 from hub.catalog.repositories import find_repository
 from hub.catalog.start_job import job_of_request, start_job
 from hub.errors import AgentAway, AgentLost, VmAmbiguous, VmNotFound
-from hub.jobs.end import end_job
+from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import BackupType, Event
@@ -78,7 +78,7 @@ def start_backup(parts: Parts, request: BackupRequest) -> BackupJob:
         quiesce=request.quiesce,
     )
     if not parts.agents.send(vm.site, pb.SessionResponse(start_job=command)):
-        end_job(parts, job.id, Event.FAILED, AgentLost(vm.site))
+        end_or_owe(parts, job.id, Event.FAILED, AgentLost(vm.site))
         raise AgentAway(vm.site)
     parts.board.changed(job.id)
     with parts.catalog.read() as session:

@@ -1,5 +1,6 @@
 """BackupService: start, get, list, watch, cancel."""
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,6 +22,8 @@ from sendense.v1.backup_pb2_grpc import BackupServiceServicer
 from shared.grpc_errors import status_from
 
 PROGRESS_INTERVAL_S: Final = 0.5
+# News that never came is found in the row.
+REREAD_INTERVAL_S: Final = 10.0
 
 
 class BackupService(BackupServiceServicer):
@@ -94,7 +97,7 @@ class BackupService(BackupServiceServicer):
         Raises HubStopping when the watch is closed first: by the hub's end, or
         by the client's, who does not hear it any more.
         """
-        job = self._read(job_id)
+        job, read_at = self._read(job_id), time.monotonic()
         sent = None
         while True:
             message = self._message(job)
@@ -106,8 +109,8 @@ class BackupService(BackupServiceServicer):
             changed = watch.wait(PROGRESS_INTERVAL_S)
             if watch.closed:
                 raise HubStopping()
-            if changed:
-                job = self._read(job_id)
+            if changed or time.monotonic() - read_at > REREAD_INTERVAL_S:
+                job, read_at = self._read(job_id), time.monotonic()
 
     def _current(self, job_id: str) -> pb.Backup:
         return self._message(self._read(job_id))

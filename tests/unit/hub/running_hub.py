@@ -102,6 +102,13 @@ class RunningHub:
                 assert time.monotonic() < deadline, found
             pause.wait(0.01)
 
+    def wait_until_away(self, site: str) -> None:
+        """Wait until the hub let go of the site's agent."""
+        deadline, pause = time.monotonic() + 20, threading.Event()
+        while self.parts.agents.presence(site).connected:
+            assert time.monotonic() < deadline, "the agent is still connected"
+            pause.wait(0.01)
+
     def repository_folder(self, name: str = "default") -> Path:
         """Where a repository lies."""
         with self.parts.catalog.read() as session:
