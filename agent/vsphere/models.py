@@ -83,3 +83,12 @@ class JobSnapshot:
     other_snapshots: list[str] = field(default_factory=list)
     """Names of the VM's snapshots beside this one when it was taken. A revert to one
     of them may keep the tracking's uuid and forget changes: such a job is no base."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A snapshot of this installation's agent whose job is not alive."""
+
+    vm_moref: str
+    moref: str
+    name: str

@@ -8,7 +8,14 @@ from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import NfcProtocolViolation
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots
-from agent.vsphere.models import FrozenDisk, JobSnapshot, VirtualMachineInfo, VsphereAbout
+from agent.vsphere.leftovers import Leftovers
+from agent.vsphere.models import (
+    FrozenDisk,
+    JobSnapshot,
+    Leftover,
+    VirtualMachineInfo,
+    VsphereAbout,
+)
 from agent.vsphere.nfc_service import NfcTickets
 from agent.vsphere.session import VsphereSession
 from agent.vsphere.settings import VsphereSettings
@@ -24,6 +31,7 @@ class VsphereSite:
     def __init__(self, session: VsphereSession) -> None:
         self._session = session
         self._tickets = NfcTickets(session)
+        self._leftovers = Leftovers(session)
 
     @classmethod
     def connect(cls, settings: VsphereSettings) -> Self:
@@ -49,11 +57,18 @@ class VsphereSite:
         return inventory.list_virtual_machines(self._session)
 
     def take_snapshot(
-        self, *, job_id: str, vm_moref: str, instance_uuid: str, quiesce: bool
+        self,
+        *,
+        job_id: str,
+        vm_moref: str,
+        instance_uuid: str,
+        quiesce: bool,
+        owner: str = "",
     ) -> JobSnapshot:
         """Enable tracking where needed and freeze all disks of the VM in one snapshot.
 
-        An empty `instance_uuid` is not compared. Raises VmNotFound, NoDisks,
+        An empty `instance_uuid` is not compared. `owner` is the agent's id in its
+        installation, by which `find_leftovers` knows its snapshots. Raises VmNotFound, NoDisks,
         SnapshotFailed; no snapshot is left then.
         """
         return snapshots.take_snapshot(
@@ -62,6 +77,7 @@ class VsphereSite:
             vm_moref=vm_moref,
             instance_uuid=instance_uuid,
             quiesce=quiesce,
+            owner=owner,
         )
 
     def changed_areas(
@@ -94,9 +110,13 @@ class VsphereSite:
         """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
         snapshot_removal.remove_snapshot(self._session, snapshot)
 
-    def sweep_snapshots(self, alive_job_ids: set[str]) -> list[str]:
-        """Remove this site's snapshots of other jobs than these; returns the names removed."""
-        return snapshot_removal.sweep_snapshots(self._session, alive_job_ids)
+    def find_leftovers(self, alive_job_ids: set[str], owner: str) -> list[Leftover]:
+        """The snapshots that `owner` made at this site for other jobs than these."""
+        return self._leftovers.find(alive_job_ids, owner)
+
+    def remove_leftover(self, leftover: Leftover) -> None:
+        """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
+        snapshot_removal.remove_snapshot(self._session, leftover)
 
     def close(self) -> None:
         """Log out. May be called twice; raises nothing. Open readers read on."""

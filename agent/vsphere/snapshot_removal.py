@@ -1,6 +1,5 @@
-"""Snapshots of the agent, removed: at a job's end, after a failure, and when an agent died."""
+"""Snapshots of the agent, removed: at a job's end, after a failure, and as leftovers."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,26 +15,15 @@ from agent.vsphere.errors import (
     VsphereUnreachable,
 )
 from agent.vsphere.inventory import snapshots_in
-from agent.vsphere.models import JobSnapshot
-from agent.vsphere.properties import TaskFailed, properties_of, virtual_machines, wait_for_task
+from agent.vsphere.models import JobSnapshot, Leftover
+from agent.vsphere.properties import TaskFailed, properties_of, wait_for_task
 from agent.vsphere.session import VsphereSession, phrase
 
 _log = structlog.get_logger(__name__)
 
-NAME_PREFIX = "sendense-"
 REMOVE_TIMEOUT_S = 4 * 3600.0
 """Removing merges everything that was written since: hours on a busy VM."""
 _REMOVE_ATTEMPTS = 4
-
-
-def description_for(site: str, job_id: str) -> str:
-    """Says whose snapshot it is; the sweep goes by its beginning, which holds the site alone."""
-    return f"{_owner(site)}job {job_id} reads this snapshot and removes it when it ends."
-
-
-def _owner(site: str) -> str:
-    # Quoted, so that no site's name is the beginning of another's.
-    return f"Made by the Sendense agent of site {json.dumps(site)}: "
 
 
 def remove_after_failure(session: VsphereSession, vm_moref: str, name: str) -> None:
@@ -71,8 +59,8 @@ def _morefs_by_name(session: VsphereSession, vm_moref: str, name: str) -> list[s
     ]
 
 
-def remove_snapshot(session: VsphereSession, snapshot: JobSnapshot) -> None:
-    """Remove the job's snapshot, merge its disks, and see that it is gone.
+def remove_snapshot(session: VsphereSession, snapshot: JobSnapshot | Leftover) -> None:
+    """Remove a snapshot, merge its disks, and see that it is gone.
 
     A snapshot that is gone already is no error. Raises SnapshotNotRemoved.
     """
@@ -141,32 +129,3 @@ def _consolidate(session: VsphereSession, vm_moref: str, name: str) -> None:
 
 def _run_task(session: VsphereSession, doing: str, start: Callable[[], Any]) -> None:
     wait_for_task(session, session.run(doing, start), doing, REMOVE_TIMEOUT_S)
-
-
-def sweep_snapshots(session: VsphereSession, alive_job_ids: set[str]) -> list[str]:
-    """Remove the snapshots that this site's agent made for jobs which are not alive.
-
-    Returns the names of those removed; one that cannot be removed is logged
-    and does not stop the others. Raises VsphereErrors of the search.
-    """
-    alive = {NAME_PREFIX + job_id for job_id in alive_job_ids}
-    owner = _owner(session.settings.site)
-    found = session.run(
-        "look for snapshots left behind",
-        lambda: virtual_machines(session, ["snapshot"]),
-        repeatable=True,
-    )
-    removed: list[str] = []
-    for vm, values in found:
-        for node in snapshots_in(values.get("snapshot")):
-            name = unescaped(node.name)
-            if not (node.description or "").startswith(owner) or not name.startswith(NAME_PREFIX):
-                continue
-            if name in alive:
-                continue
-            try:
-                _remove(session, str(vm._GetMoId()), str(node.snapshot._GetMoId()), name)
-                removed.append(name)
-            except VsphereError as error:
-                _log.error("snapshot_left_behind", snapshot=name, error=str(error))
-    return removed

@@ -14,10 +14,11 @@ from agent.vsphere.errors import (
     VsphereFault,
 )
 from agent.vsphere.inventory import snapshots_in
+from agent.vsphere.leftovers import NAME_PREFIX, description_for
 from agent.vsphere.models import Consistency, JobSnapshot, VirtualDiskInfo, Warning
 from agent.vsphere.properties import TaskFailed, properties_of, wait_for_task
 from agent.vsphere.session import VsphereSession, phrase
-from agent.vsphere.snapshot_removal import NAME_PREFIX, description_for, remove_after_failure
+from agent.vsphere.snapshot_removal import remove_after_failure
 
 CREATE_TIMEOUT_S = 1200.0
 """Quiescing alone may take 15 minutes."""
@@ -34,7 +35,13 @@ _VM_PATHS = (
 
 
 def take_snapshot(
-    session: VsphereSession, *, job_id: str, vm_moref: str, instance_uuid: str, quiesce: bool
+    session: VsphereSession,
+    *,
+    job_id: str,
+    vm_moref: str,
+    instance_uuid: str,
+    quiesce: bool,
+    owner: str,
 ) -> JobSnapshot:
     """Enable tracking where needed, then take the job's snapshot.
 
@@ -66,8 +73,9 @@ def take_snapshot(
         if warning:
             warnings.append(warning)
     name = NAME_PREFIX + job_id
+    description = description_for(owner, session.settings.site, job_id)
     try:
-        frozen, quiesced = _create(session, vm, vm_name, name, job_id, quiesce, warnings)
+        frozen, quiesced = _create(session, vm, vm_name, name, description, quiesce, warnings)
         running = values.get("runtime.powerState") == vim.VirtualMachine.PowerState.poweredOn
         consistency: Consistency = "file_system" if quiesced and running else "crash"
         snapshot = _described(session, frozen, vm_moref, vm_name, name, consistency, warnings)
@@ -133,12 +141,11 @@ def _create(
     vm: Any,
     vm_name: str,
     name: str,
-    job_id: str,
+    description: str,
     quiesce: bool,
     warnings: list[Warning],
 ) -> tuple[Any, bool]:
     """The snapshot and whether its guest was quiesced; without, when VMware Tools fail."""
-    description = description_for(session.settings.site, job_id)
 
     def create(quiesced: bool) -> Any:
         doing = f"take a snapshot of {vm_name}"

@@ -23,7 +23,11 @@ def vm(simulated: SimulatedSite) -> SimulatedVm:
 
 def snapshot_of(vsphere: VsphereSite, vm: SimulatedVm, job_id: str) -> JobSnapshot:
     return vsphere.take_snapshot(
-        job_id=job_id, vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False
+        job_id=job_id,
+        vm_moref=vm.moid,
+        instance_uuid=vm.instance_uuid,
+        quiesce=False,
+        owner="agent-1",
     )
 
 

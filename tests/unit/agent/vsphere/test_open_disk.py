@@ -51,7 +51,11 @@ def vm(simulated: SimulatedSite) -> SimulatedVm:
 
 def take(vsphere: VsphereSite, vm: SimulatedVm) -> JobSnapshot:
     return vsphere.take_snapshot(
-        job_id="job", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False
+        job_id="job",
+        vm_moref=vm.moid,
+        instance_uuid=vm.instance_uuid,
+        quiesce=False,
+        owner="agent-1",
     )
 
 

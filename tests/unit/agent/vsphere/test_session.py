@@ -83,7 +83,7 @@ def test_expired_session_is_renewed_in_the_middle_of_work(
     assert [one.name for one in vsphere.virtual_machines() if one.moref == vm.moid] == ["pg"]
     end_session(settings, vsphere)
     snapshot = vsphere.take_snapshot(
-        job_id="a", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False
+        job_id="a", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False, owner="agent-1"
     )
     end_session(settings, vsphere)
     with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:

@@ -1,6 +1,7 @@
 """Snapshots of jobs on the simulated host: made, described, removed, swept."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.vsphere import snapshot_removal
 from agent.vsphere.api import vim
@@ -11,22 +12,27 @@ from agent.vsphere.errors import (
     VmNotFound,
     VsphereError,
 )
+from agent.vsphere.leftovers import description_for
 from agent.vsphere.models import JobSnapshot
 from agent.vsphere.properties import wait_for_task
-from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from simulator.disks.disk import DiskSpec
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
 
 MIB = 1 << 20
+OWNER = "agent-1"
 
 
 def take(
     vsphere: VsphereSite, vm: SimulatedVm, job_id: str = "backup-pg-1", quiesce: bool = False
 ) -> JobSnapshot:
     return vsphere.take_snapshot(
-        job_id=job_id, vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=quiesce
+        job_id=job_id,
+        vm_moref=vm.moid,
+        instance_uuid=vm.instance_uuid,
+        quiesce=quiesce,
+        owner=OWNER,
     )
 
 
@@ -50,6 +56,7 @@ def test_first_snapshot_enables_tracking_and_has_change_ids(
     (made,) = vm.snapshots
     assert made.name == snapshot.name == "sendense-backup-pg-1"
     assert "paris" in made.description
+    assert OWNER in made.description
     assert snapshot.moref == made.moid
     assert snapshot.consistency == "crash"
     assert codes(snapshot) == []
@@ -123,9 +130,13 @@ def test_vm_without_protectable_disks_gets_no_snapshot(
 
 def test_vm_that_is_gone_or_another_is_not_found(vsphere: VsphereSite, vm: SimulatedVm) -> None:
     with pytest.raises(VmNotFound, match="gone"):
-        vsphere.take_snapshot(job_id="x", vm_moref="999", instance_uuid="", quiesce=False)
+        vsphere.take_snapshot(
+            job_id="x", vm_moref="999", instance_uuid="", quiesce=False, owner=OWNER
+        )
     with pytest.raises(VmNotFound, match="another VM"):
-        vsphere.take_snapshot(job_id="x", vm_moref=vm.moid, instance_uuid="50-1", quiesce=False)
+        vsphere.take_snapshot(
+            job_id="x", vm_moref=vm.moid, instance_uuid="50-1", quiesce=False, owner=OWNER
+        )
     assert vm.snapshots == []
 
 
@@ -217,8 +228,8 @@ def test_disks_that_a_reader_kept_from_merging_are_consolidated(
     assert not vm.consolidation_needed
 
 
-def test_sweep_removes_this_sites_dead_snapshots_and_nothing_else(
-    vsphere: VsphereSite, settings: VsphereSettings, vm: SimulatedVm, simulated: SimulatedSite
+def test_leftovers_are_the_dead_snapshots_of_this_installations_agent(
+    vsphere: VsphereSite, vm: SimulatedVm, simulated: SimulatedSite
 ) -> None:
     other = simulated.add_vm("web", disks=[DiskSpec(capacity_bytes=MIB)])
     vm.create_snapshot("by hand")
@@ -226,10 +237,16 @@ def test_sweep_removes_this_sites_dead_snapshots_and_nothing_else(
     take(vsphere, vm, "dead-1")
     take(vsphere, vm, "alive")
     take(vsphere, other, "dead-2")
-    vm.create_snapshot("sendense-elsewhere", snapshot_removal.description_for("rome", "elsewhere"))
-    vm.create_snapshot("renamed", snapshot_removal.description_for("paris", "x"))
-    removed = vsphere.sweep_snapshots({"alive"})
-    assert sorted(removed) == ["sendense-dead-1", "sendense-dead-2"]
+    vm.create_snapshot("sendense-elsewhere", description_for("agent-2", "paris", "elsewhere"))
+    vm.create_snapshot("renamed", description_for(OWNER, "paris", "x"))
+    leftovers = vsphere.find_leftovers({"alive"}, OWNER)
+    assert [(one.vm_moref, one.name) for one in leftovers] == [
+        (vm.moid, "sendense-dead-1"),
+        (other.moid, "sendense-dead-2"),
+    ]
+    for one in leftovers:
+        vsphere.remove_leftover(one)
+        vsphere.remove_leftover(one)  # repeating changes nothing
     assert {one.name for one in vm.snapshots} == {
         "by hand",
         "sendense-by-hand",
@@ -238,16 +255,29 @@ def test_sweep_removes_this_sites_dead_snapshots_and_nothing_else(
         "renamed",
     }
     assert other.snapshots == []
-    assert vsphere.sweep_snapshots({"alive"}) == []
+    assert vsphere.find_leftovers({"alive"}, OWNER) == []
 
 
-@pytest.mark.parametrize("site", ["paris-north", 'paris": "', "Paris", ""])
-def test_sites_whose_names_resemble_keep_their_snapshots(
-    vsphere: VsphereSite, vm: SimulatedVm, site: str
+def test_agent_of_a_site_that_was_renamed_finds_its_snapshots(
+    vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
-    vm.create_snapshot("sendense-1", snapshot_removal.description_for(site, "1"))
-    assert vsphere.sweep_snapshots(set()) == []
-    assert len(vm.snapshots) == 1
+    vm.create_snapshot("sendense-1", description_for(OWNER, "rome", "1"))
+    assert [one.name for one in vsphere.find_leftovers(set(), OWNER)] == ["sendense-1"]
+
+
+@pytest.mark.parametrize("owner", ["agent-10", "agent", 'agent-1" of', "Agent-1", ""])
+def test_owners_whose_ids_resemble_keep_their_snapshots(
+    vsphere: VsphereSite, vm: SimulatedVm, owner: str
+) -> None:
+    vm.create_snapshot("sendense-1", description_for(owner, "paris", "1"))
+    vm.create_snapshot("sendense-2", 'Made by the Sendense agent of site "paris": job 2')
+    with capture_logs() as logs:
+        assert vsphere.find_leftovers(set(), OWNER) == []
+        assert vsphere.find_leftovers(set(), OWNER) == []
+    told = [line["snapshot"] for line in logs if line["event"] == "foreign_snapshot"]
+    assert told == ["sendense-1", "sendense-2"]  # each once
+    with pytest.raises(ValueError, match="owner"):
+        vsphere.find_leftovers(set(), "")
 
 
 def test_other_snapshots_of_the_vm_are_named(vsphere: VsphereSite, vm: SimulatedVm) -> None:
