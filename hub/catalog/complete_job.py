@@ -21,6 +21,8 @@ def require_sealed(session: Session, job_id: str) -> BackupJob:
     job = find_job(session, job_id, with_disks=True)
     if job.status is Status.COMPLETED:
         return job
+    if job.status is Status.PENDING:
+        raise ProtocolViolation(f"{job_id} was reported as uploaded, but was never opened")
     if job.status not in sources(Event.ALL_DISKS_SEALED):
         raise JobEnded(job_id, job.status)
     unsealed = [d.disk_index for d in job.disks if d.sealed_at is None or d.status != "running"]

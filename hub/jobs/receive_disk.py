@@ -309,6 +309,13 @@ class _Upload:
             )
         self._check_bytes("bytes_read", finish.bytes_read)
         self._progress.bytes_read = finish.bytes_read
+        if finish.bytes_read != self._progress.bytes_planned:
+            raise UploadTruncated(
+                self.job_id,
+                self.disk_index,
+                f"the agent read {finish.bytes_read} of the "
+                f"{self._progress.bytes_planned} bytes that it planned",
+            )
         with self._writing:
             writer, self._writer = self._writer, None
         assert writer is not None and self._disk_id is not None

@@ -219,9 +219,10 @@ class Uploading:
         self.call = UploadServiceStub(channel).UploadDisk(
             iter(self._out.get, None), timeout=3 * ANSWER_S
         )
-        self.frames = self.clusters = self.payload = 0
+        self.frames = self.clusters = self.payload = self.planned = 0
 
     def open(self, job_id: str, disk_index: int, **more: Any) -> None:
+        self.planned = more.get("bytes_planned", 0)
         self.put(open=upload_pb.UploadOpen(job_id=job_id, disk_index=disk_index, **more))
 
     def put(self, **part: Any) -> None:
@@ -238,7 +239,7 @@ class Uploading:
             "frame_count": self.frames,
             "cluster_count": self.clusters,
             "payload_bytes": self.payload,
-            "bytes_read": self.clusters * CLUSTER_BYTES,
+            "bytes_read": self.planned,
         } | wrong
         self.put(finish=upload_pb.UploadFinish(**totals))
 

@@ -59,7 +59,7 @@ def test_job_is_not_completed_while_a_disk_is_missing(story: Story) -> None:
 
 
 def test_pending_job_cannot_complete(story: Story) -> None:
-    with pytest.raises(JobEnded):
+    with pytest.raises(ProtocolViolation, match="never opened"):
         story.complete(story.start())
 
 

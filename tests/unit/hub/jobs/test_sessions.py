@@ -146,6 +146,16 @@ def test_failure_the_agent_reports_is_shown(hub: RunningHub, agent: FakeAgent) -
     assert failed.warnings[0].code == "DISK_SKIPPED"
 
 
+def test_job_reported_as_uploaded_before_it_was_opened_fails(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.send(job_uploaded=session_pb.JobUploaded(job_id=job.job_id))
+    assert agent.expect("cancel_job").job_id == job.job_id
+    assert hub.wait(job.job_id).error.reason == "PROTOCOL_VIOLATION"
+
+
 def test_job_without_disks_fails(hub: RunningHub, agent: FakeAgent) -> None:
     job = hub.start()
     agent.expect("start_job")

@@ -74,6 +74,11 @@ def wrong_payload(up: Uploading) -> None:
     up.finish(payload_bytes=1)
 
 
+def read_too_little(up: Uploading) -> None:
+    up.frame(batches("A")[0])
+    up.finish(bytes_read=65536)
+
+
 def half_closed(up: Uploading) -> None:
     up.frame(batches("A")[0])
     up.half_close()
@@ -103,6 +108,7 @@ def finished_beyond_capacity(up: Uploading) -> None:
         (bad_arrays, grpc.StatusCode.INVALID_ARGUMENT, "FRAME_INVALID"),
         (wrong_totals, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
         (wrong_payload, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
+        (read_too_little, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
         (half_closed, grpc.StatusCode.DATA_LOSS, "UPLOAD_TRUNCATED"),
         (read_beyond_capacity, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION"),
         (finished_beyond_capacity, grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION"),
