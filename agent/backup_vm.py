@@ -20,7 +20,7 @@ from agent.sweeper import Sweeper
 from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import AllocationUnknown
 from agent.upload import Patience, UploadResult, upload_disk
-from agent.vsphere.errors import ChangeTrackingUnusable
+from agent.vsphere.errors import ChangeTrackingUnusable, NoDisks, SnapshotFailed, VmNotFound
 from agent.vsphere.models import FrozenDisk, JobSnapshot
 from agent.vsphere.site import VsphereSite
 from sendense.v1 import agent_session_pb2 as pb
@@ -48,17 +48,23 @@ class BackupJob:
     """A job from StartJob to JobUploaded or JobFailed.
 
     `run` is called once, in a thread of its own; `plan` and `cancellation` may
-    be used from any thread, at any stage. `send` hands an event to the session
-    that started the job; it must not block or raise.
+    be used from any thread, at any stage. `owner` is the agent's id in the hub's
+    catalog; the snapshot carries it. `send` hands an event to the session that
+    started the job; it must not block or raise.
     """
 
     def __init__(
-        self, start: pb.StartJob, tools: JobTools, send: Callable[[pb.SessionRequest], None]
+        self,
+        start: pb.StartJob,
+        owner: str,
+        tools: JobTools,
+        send: Callable[[pb.SessionRequest], None],
     ) -> None:
         self.job_id = start.job_id
         self.vm_moref = start.vmware_vm_id
         self.cancellation = Cancellation()
         self._start = start
+        self._owner = owner
         self._tools = tools
         self._send = send
         self._plan: pb.JobPlan | None = None
@@ -94,20 +100,30 @@ class BackupJob:
     def _back_up(self, warnings: list[backup_pb2.BackupWarning]) -> None:
         """Everything from the snapshot to its removal; what went wrong beside it in `warnings`."""
         self.cancellation.check()
-        self._tools.sweeper.sweep_before_job(self.cancellation)
-        self.cancellation.check()
-        _log.info("job_started", vm=self._start.vm_name, vm_moref=self.vm_moref)
-        snapshot = self._tools.site.take_snapshot(
-            job_id=self.job_id,
-            vm_moref=self.vm_moref,
-            instance_uuid=self._start.instance_uuid,
-            quiesce=self._start.quiesce,
-        )
         with ExitStack() as stack:
+            stack.enter_context(self._tools.sweeper.vm_of_job(self.vm_moref, self.cancellation))
+            self.cancellation.check()
+            _log.info("job_started", vm=self._start.vm_name, vm_moref=self.vm_moref)
+            snapshot = self._take_snapshot(warnings)
             stack.callback(self._remove, snapshot, warnings)
             self.cancellation.check()
             self._send(pb.SessionRequest(job_opened=_opened(self.job_id, snapshot)))
             self._upload_disks(snapshot, self._wait_for_plan(snapshot))
+
+    def _take_snapshot(self, warnings: list[backup_pb2.BackupWarning]) -> JobSnapshot:
+        try:
+            return self._tools.site.take_snapshot(
+                job_id=self.job_id,
+                vm_moref=self.vm_moref,
+                instance_uuid=self._start.instance_uuid,
+                quiesce=self._start.quiesce,
+                owner=self._owner,
+            )
+        except (VmNotFound, NoDisks, SnapshotFailed):
+            raise  # these say that there is none
+        except Exception as error:
+            self._left_behind(error, warnings)
+            raise
 
     def _wait_for_plan(self, snapshot: JobSnapshot) -> dict[int, pb.DiskPlan]:
         """The plan of each disk by its index. Raises PlanOverdue, HubMisbehaved, a cancellation."""
@@ -192,13 +208,14 @@ class BackupJob:
         try:
             self._tools.site.remove_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - told to the hub; unforeseen ones are logged
-            _log.error("snapshot_left_behind", snapshot=snapshot.name, error=str(error))
-            warnings.append(
-                backup_pb2.BackupWarning(
-                    code="SNAPSHOT_LEFT_BEHIND", message=backup_error(error).message
-                )
-            )
-            self._tools.sweeper.left_behind(self.job_id)
+            self._left_behind(error, warnings)
+
+    def _left_behind(self, error: Exception, warnings: list[backup_pb2.BackupWarning]) -> None:
+        """The job's snapshot stays, or may: people are told, and the next sweep looks for it."""
+        message = backup_error(error).message
+        _log.error("snapshot_left_behind", error=message)
+        warnings.append(backup_pb2.BackupWarning(code="SNAPSHOT_LEFT_BEHIND", message=message))
+        self._tools.sweeper.left_behind(self.job_id)
 
 
 def _allocated(reader: DiskReader, disk: FrozenDisk) -> list[Area]:
@@ -217,6 +234,7 @@ def _opened(job_id: str, snapshot: JobSnapshot) -> pb.JobOpened:
     return pb.JobOpened(
         job_id=job_id,
         snapshot=snapshot.moref,
+        other_snapshots=snapshot.other_snapshots,
         consistency_level=levels[snapshot.consistency],
         disks=[
             pb.SnapshotDisk(

@@ -134,13 +134,30 @@ class ReadMismatch(SendenseError):
 
 @dataclass(eq=False)
 class SiteBusy(SendenseError):
-    """Old snapshots of the site are still being removed."""
+    """The search for old snapshots, which every job waits for, does not end."""
 
     code: ClassVar[str] = "SITE_BUSY"
     status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "snapshots left by earlier jobs were still being removed after {waited_s:g} s"
+        "the search for snapshots left by earlier jobs did not end within {waited_s:g} s; "
+        "see whether vSphere answers, then start the backup again"
     )
 
+    waited_s: float
+
+
+@dataclass(eq=False)
+class VmBusy(SendenseError):
+    """An old snapshot of the VM is still being removed."""
+
+    code: ClassVar[str] = "VM_BUSY"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "a snapshot that an earlier job left on VM {vm_moref} was still being removed after "
+        "{waited_s:g} s; see the VM's tasks in vSphere, and start the backup again when they ended"
+    )
+
+    vm_moref: str
     waited_s: float

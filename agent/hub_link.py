@@ -106,14 +106,20 @@ class HubLink:
                     return
                 session = self._session = Session(channel, self._register)
 
-            def registered(agent_id: str) -> None:
-                self._problem = None
+            agent_id = ""
+
+            def registered(given_id: str) -> None:
+                nonlocal agent_id
+                agent_id, self._problem = given_id, None
                 _log.info("hub_connected", hub=self._hub_address, agent_id=agent_id)
                 self._inventory.attach(session.send)
+                self._tools.sweeper.registered(agent_id)
 
             problem = "the agent's thread of it failed"
             try:
-                ended = session.run(registered, lambda command: self._obey(session, command))
+                ended = session.run(
+                    registered, lambda command: self._obey(session, agent_id, command)
+                )
                 problem = str(ended) if ended is not None else "the hub ended it"
                 if not self._stopping.is_set():
                     _log.warning("hub_session_lost", hub=self._hub_address, problem=problem)
@@ -121,10 +127,10 @@ class HubLink:
                 self._inventory.detach()
                 self._runner.cancel_all(SessionLost(self._hub_address, problem))
 
-    def _obey(self, session: Session, command: pb.SessionResponse) -> None:
+    def _obey(self, session: Session, agent_id: str, command: pb.SessionResponse) -> None:
         match command.WhichOneof("command"):
             case "start_job":
-                self._start_job(session, command.start_job)
+                self._start_job(session, agent_id, command.start_job)
             case "job_plan":
                 if job := self._job(command.job_plan.job_id, "job_plan"):
                     job.plan(command.job_plan)
@@ -139,8 +145,8 @@ class HubLink:
                 # A newer hub's command; what it meant for it will time out there.
                 _log.warning("hub_command_unknown", command=other)
 
-    def _start_job(self, session: Session, start: pb.StartJob) -> None:
-        job = BackupJob(start, self._tools, session.send)
+    def _start_job(self, session: Session, agent_id: str, start: pb.StartJob) -> None:
+        job = BackupJob(start, agent_id, self._tools, session.send)
         self._runner.add(job)
         # Asked after adding: a stop that came in between has not seen this job.
         if self._stopping.is_set():

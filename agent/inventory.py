@@ -6,7 +6,6 @@ from typing import Final
 
 import structlog
 
-from agent.sweeper import Sweeper
 from agent.vsphere.errors import LoginFailed
 from agent.vsphere.models import VirtualDiskInfo, VirtualMachineInfo
 from agent.vsphere.site import VsphereSite
@@ -26,9 +25,8 @@ _log = structlog.get_logger(__name__)
 class InventoryReporter:
     """One thread that reads the inventory while a session stands. Thread-safe."""
 
-    def __init__(self, site: VsphereSite, sweeper: Sweeper, *, interval_s: float) -> None:
+    def __init__(self, site: VsphereSite, *, interval_s: float) -> None:
         self._site = site
-        self._sweeper = sweeper
         self._interval_s = interval_s
         self._changed = threading.Condition()
         self._send: Send | None = None
@@ -91,7 +89,6 @@ class InventoryReporter:
     def _read(self) -> pb.AgentInventory | None:
         """The inventory, or None; a problem is logged when it is a new one."""
         try:
-            self._sweeper.sweep_if_needed()
             inventory = inventory_message(self._site.virtual_machines())
         except Exception as error:  # noqa: BLE001 - logged; the next round may succeed
             self._failures = min(self._failures + 1, 16)

@@ -66,7 +66,8 @@ def run_agent(settings: AgentSettings, vsphere: VsphereSettings, stopping: threa
         runner = JobRunner(settings.jobs_in_parallel)
         stack.callback(runner.close, THREAD_END_S)
         sweeper = Sweeper(site, runner.alive_job_ids)
-        inventory = InventoryReporter(site, sweeper, interval_s=settings.inventory_interval_s)
+        stack.callback(sweeper.close, THREAD_END_S)
+        inventory = InventoryReporter(site, interval_s=settings.inventory_interval_s)
         stack.callback(inventory.close, THREAD_END_S)
 
         # Streams that share a connection share its flow control.

@@ -59,6 +59,8 @@ class Session:
             if first.registered.heartbeat_interval_s:
                 # Twice as often as asked for: one late heartbeat must not end a session.
                 self._heartbeat_s = first.registered.heartbeat_interval_s / 2
+            if not first.registered.agent_id:
+                raise HubMisbehaved("it registered the agent without an id")
             self._registered = True
             on_registered(first.registered.agent_id)
             try:

@@ -64,6 +64,7 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         self.ack_every = 1
         self.capacity_bytes = 1 << 40
         self.heartbeat_interval_s = 1
+        self.agent_id = "agent-1"
         self.closing = threading.Event()
         self._server = grpc.server(
             ThreadPoolExecutor(16),
@@ -144,7 +145,7 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         threading.Thread(target=session.record, args=(request_iterator,), daemon=True).start()
         yield agent_session_pb2.SessionResponse(
             registered=agent_session_pb2.SessionRegistered(
-                agent_id="agent-1", heartbeat_interval_s=self.heartbeat_interval_s
+                agent_id=self.agent_id, heartbeat_interval_s=self.heartbeat_interval_s
             )
         )
         self.sessions.put(session)

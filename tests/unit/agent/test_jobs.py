@@ -233,21 +233,6 @@ def test_broken_read_fails_the_job_and_removes_the_snapshot(
     back_up(session, vm, "job-2", None, None)
 
 
-def test_snapshot_that_cannot_be_removed_is_a_warning_and_swept_by_the_next_job(
-    simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
-) -> None:
-    start_job(session, vm, "job-1")
-    session.event("job_opened")
-    simulated.faults.fail_method("RemoveSnapshot_Task", times=4)
-    send_plan(session, "job-1", None, None)
-    uploaded = session.event("job_uploaded")
-    simulated.faults.assert_all_fired()
-    assert [warning.code for warning in uploaded.warnings] == ["SNAPSHOT_LEFT_BEHIND"]
-    assert "sendense-job-1" in uploaded.warnings[0].message
-    back_up(session, vm, "job-2", None, None)
-    assert vm.snapshots == []
-
-
 def test_vm_that_is_gone_fails_the_job(
     simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
 ) -> None:
@@ -310,22 +295,6 @@ def test_stopping_the_agent_removes_the_snapshot_and_says_so(
     assert session.agent_left.wait(DEADLINE_S)
 
 
-def test_leftover_snapshots_of_this_site_are_removed_at_start_and_no_others(
-    hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm
-) -> None:
-    vm.create_snapshot("before the upgrade", "taken by a person", quiesce=False)
-    with VsphereSite.connect(settings) as site:
-        site.take_snapshot(
-            job_id="died", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False
-        )
-    assert len(vm.snapshots) == 2
-    with RunningAgent(hub, settings):
-        # The first report comes after the sweep.
-        inventory = hub.next_session().event("inventory")
-        assert [m.snapshot_count for m in inventory.virtual_machines] == [1]
-    assert [snapshot.name for snapshot in vm.snapshots] == ["before the upgrade"]
-
-
 def test_plan_that_never_comes_fails_the_job(
     hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm
 ) -> None:
@@ -334,15 +303,17 @@ def test_plan_that_never_comes_fails_the_job(
         job_id="job-1", vmware_vm_id=vm.moid, instance_uuid=vm.instance_uuid, vm_name=vm.name
     )
     with VsphereSite.connect(settings) as site, EncoderPool(1) as encoders:
+        sweeper = Sweeper(site, lambda: {"job-1"})
         tools = JobTools(
             site=site,
-            sweeper=Sweeper(site, lambda: {"job-1"}),
+            sweeper=sweeper,
             encoders=encoders,
             open_upload_channel=lambda: open_channel(hub.address),
             disks_in_parallel=1,
             plan_wait_s=0.05,
         )
-        BackupJob(start, tools, events.append).run()
+        BackupJob(start, "agent-1", tools, events.append).run()
+        sweeper.close(DEADLINE_S)
     assert [event.WhichOneof("event") for event in events] == ["job_opened", "job_failed"]
     assert events[1].job_failed.error.reason == "PLAN_OVERDUE"
     assert vm.snapshots == []

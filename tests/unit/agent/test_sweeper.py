@@ -1,0 +1,207 @@
+"""Snapshots that earlier jobs left behind: found, removed, and nobody else held up by it."""
+
+import time
+
+import grpc
+import pytest
+
+from agent import sweeper
+from agent.vsphere.settings import VsphereSettings
+from agent.vsphere.site import VsphereSite
+from shared.errors import SendenseError
+from shared.grpc_errors import abort_with
+from simulator.machines import SimulatedVm
+from simulator.site import DiskSpec, SimulatedSite
+from tests.unit.agent.drawn_disks import drawn
+from tests.unit.agent.recording_hub import DEADLINE_S, RecordingHub
+from tests.unit.agent.running_agent import RunningAgent, back_up, send_plan, start_job
+
+OURS = "agent-1"  # the id that the recording hub gives
+
+
+@pytest.fixture
+def vm(simulated: SimulatedSite) -> SimulatedVm:
+    return simulated.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=1 << 20, content=drawn("a"))])
+
+
+def leave_snapshot(
+    settings: VsphereSettings, vm: SimulatedVm, job_id: str, owner: str = OURS
+) -> None:
+    """As an agent does that dies during a job."""
+    with VsphereSite.connect(settings) as site:
+        site.take_snapshot(
+            job_id=job_id,
+            vm_moref=vm.moid,
+            instance_uuid=vm.instance_uuid,
+            quiesce=False,
+            owner=owner,
+        )
+
+
+def names(vm: SimulatedVm) -> list[str]:
+    return [snapshot.name for snapshot in vm.snapshots]
+
+
+def wait_for_names(vm: SimulatedVm, *wanted: str) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while names(vm) != list(wanted):
+        assert time.monotonic() < end, names(vm)
+        time.sleep(0.01)
+
+
+def test_leftovers_of_this_agent_are_removed_and_no_other_snapshot(
+    hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    vm.create_snapshot("before the upgrade", "taken by a person", quiesce=False)
+    leave_snapshot(settings, vm, "of-another-hub", owner="agent-2")
+    leave_snapshot(settings, vm, "died")
+    assert len(vm.snapshots) == 3
+    with RunningAgent(hub, settings):
+        wait_for_names(vm, "before the upgrade", "sendense-of-another-hub")
+
+
+def test_nothing_is_swept_before_the_hub_has_registered_the_agent(
+    hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    class SiteTaken(SendenseError):
+        code = "SITE_TAKEN"
+        status = grpc.StatusCode.ALREADY_EXISTS
+        text = "another agent serves the site"
+
+    leave_snapshot(settings, vm, "of-the-agent-that-serves")
+    seen: list[list[str]] = []
+
+    def refuse_twice(context: grpc.ServicerContext) -> None:
+        seen.append(names(vm))
+        if len(seen) <= 2:
+            abort_with(context, SiteTaken())
+
+    hub.before_register = refuse_twice
+    with RunningAgent(hub, settings):
+        wait_for_names(vm)
+    assert seen == [["sendense-of-the-agent-that-serves"]] * 3
+
+
+def test_slow_removal_holds_up_neither_the_inventory_nor_other_vms(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    other = simulated.add_vm("other", disks=[DiskSpec(capacity_bytes=1 << 20)])
+    leave_snapshot(settings, vm, "died")
+    simulated.faults.hold_tasks("RemoveSnapshot_Task")
+    try:
+        with RunningAgent(hub, settings):
+            session = hub.next_session()
+            counts = {m.name: m.snapshot_count for m in session.event("inventory").virtual_machines}
+            assert counts == {"pgtest1": 1, "other": 0}
+            start_job(session, vm, "job-1")  # waits for its VM
+            start_job(session, other, "job-2")
+            assert session.event("job_opened").job_id == "job-2"
+            send_plan(session, "job-2", None)
+            assert names(vm) == ["sendense-died"]
+            simulated.faults.release_tasks()
+            assert session.event("job_opened").job_id == "job-1"
+            send_plan(session, "job-1", None)
+            uploaded = [session.event("job_uploaded") for _ in range(2)]
+            assert {one.job_id for one in uploaded} == {"job-1", "job-2"}
+            assert [warning for one in uploaded for warning in one.warnings] == []
+            assert (names(vm), names(other)) == ([], [])
+    finally:
+        simulated.faults.release_tasks()
+
+
+def test_job_of_a_vm_whose_leftover_is_not_removed_in_time_says_so(
+    hub: RecordingHub,
+    simulated: SimulatedSite,
+    settings: VsphereSettings,
+    vm: SimulatedVm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeper, "VM_WAIT_S", 0.05)
+    monkeypatch.setattr(sweeper, "POLL_S", 0.05)
+    leave_snapshot(settings, vm, "died")
+    simulated.faults.hold_tasks("RemoveSnapshot_Task")
+    try:
+        with RunningAgent(hub, settings):
+            session = hub.next_session()
+            start_job(session, vm, "job-1")
+            failed = session.event("job_failed")
+            assert failed.error.reason == "VM_BUSY"
+            assert list(failed.warnings) == []
+            assert names(vm) == ["sendense-died"]
+            simulated.faults.release_tasks()
+            wait_for_names(vm)
+            back_up(session, vm, "job-2", None)
+    finally:
+        simulated.faults.release_tasks()
+
+
+def test_snapshot_that_a_job_could_not_remove_goes_before_the_next_one(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        start_job(session, vm, "job-1")
+        simulated.faults.fail_method("RemoveSnapshot_Task", times=4)
+        session.event("job_opened")
+        send_plan(session, "job-1", None)
+        (warning,) = session.event("job_uploaded").warnings
+        simulated.faults.assert_all_fired()
+        assert warning.code == "SNAPSHOT_LEFT_BEHIND"
+        assert "sendense-job-1" in warning.message
+        opened = back_up(session, vm, "job-2", None)
+        assert list(opened.other_snapshots) == []
+        assert names(vm) == []
+
+
+def test_snapshot_whose_creation_was_not_answered_is_told_of_and_swept(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        session.event("inventory")
+        simulated.faults.cut_answer("CreateSnapshot_Task")
+        simulated.faults.fail_method("RemoveSnapshot_Task", times=4)
+        start_job(session, vm, "job-1")
+        failed = session.event("job_failed")
+        simulated.faults.assert_all_fired()
+        assert [warning.code for warning in failed.warnings] == ["SNAPSHOT_LEFT_BEHIND"]
+        opened = back_up(session, vm, "job-2", None)
+        assert list(opened.other_snapshots) == []
+        assert names(vm) == []
+
+
+def test_leftovers_are_found_once_vsphere_answers_again(
+    hub: RecordingHub,
+    simulated: SimulatedSite,
+    settings: VsphereSettings,
+    vm: SimulatedVm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeper, "RETRY_S", 0.05)
+    leave_snapshot(settings, vm, "died")
+    # The inventory and the sweep ask in this way: both fail at first.
+    simulated.faults.fail_method("CreateContainerView", times=2)
+    with RunningAgent(hub, settings, inventory_interval_s=0.05):
+        wait_for_names(vm)
+        simulated.faults.assert_all_fired()
+
+
+def test_job_names_the_snapshots_that_the_vm_has_beside_it(
+    hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    vm.create_snapshot("before the upgrade", "taken by a person", quiesce=False)
+    with RunningAgent(hub, settings):
+        opened = back_up(hub.next_session(), vm, "job-1", None)
+        assert list(opened.other_snapshots) == ["before the upgrade"]
+
+
+def test_agent_that_gets_no_id_does_not_take_the_registration(
+    hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    leave_snapshot(settings, vm, "died", owner=OURS)
+    hub.agent_id = ""
+    with RunningAgent(hub, settings):
+        assert hub.next_session().agent_left.wait(DEADLINE_S)
+        assert names(vm) == ["sendense-died"]
+        hub.agent_id = OURS
+        wait_for_names(vm)
