@@ -75,6 +75,7 @@ class Faults:
         self._hold_from: int | None = None
         self._released = threading.Event()
         self._reads = 0
+        self._calls: Counter[str] = Counter()
         self._answer_cuts: Counter[str] = Counter()
         self._answer_holds: Counter[str] = Counter()
         self._answers_released = threading.Event()
@@ -170,9 +171,15 @@ class Faults:
                 self._tasks[method] -= 1
                 raise InjectedFault(f"the task of {method} was told to fail")
 
+    def calls(self, method: str) -> int:
+        """How many calls of a SOAP method were answered, with a result or a fault."""
+        with self._lock:
+            return self._calls[method]
+
     def answer_ready(self, method: str) -> Literal["send", "cut"]:
         """What is to happen with an answer; returns late when it is to be held."""
         with self._lock:
+            self._calls[method] += 1
             if self._answer_cuts[method] > 0:
                 self._answer_cuts[method] -= 1
                 return "cut"

@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -36,6 +37,10 @@ KEEP_ALIVE_S = 240.0
 _ROUNDS = 3
 """Of a call refused for want of a session: another program may end sessions as well."""
 
+REFUSED_LOGIN_S = 1200.0
+"""No login for this long after one was refused. ESXi locks an account for 15
+minutes after 5 wrong passwords, and every try while it is locked counts anew."""
+
 IDLE_CONNECTION_S = 20.0
 """Pooled connections are not used after this, well before hosts close them."""
 
@@ -67,6 +72,8 @@ class VsphereSession:
         )
         self._login_lock = threading.Lock()
         self._logins = 0
+        self._refused: LoginFailed | None = None
+        self._refused_at_s = 0.0
         self._ended = threading.Event()
         self._instance = vim.ServiceInstance("ServiceInstance", self._stub)
         try:
@@ -85,6 +92,10 @@ class VsphereSession:
     def stub(self) -> Any:
         return self._stub
 
+    @property
+    def closed(self) -> bool:
+        return self._ended.is_set()
+
     def run(self, doing: str, operation: Callable[[], T], *, repeatable: bool = False) -> T:
         """Run calls of vSphere; again after a login if the session had expired.
 
@@ -92,6 +103,9 @@ class VsphereSession:
         that repeating is safe when `operation` makes a single call or makes
         its calls anew. `repeatable`: a broken connection is tried again too;
         for operations that change nothing.
+
+        A refused login is not tried again for `REFUSED_LOGIN_S`: its LoginFailed is
+        raised again without asking vSphere.
 
         Raises VsphereErrors; `doing` completes "vSphere cannot ...".
         """
@@ -125,6 +139,7 @@ class VsphereSession:
                 return
             if self._ended.is_set():
                 raise VsphereUnreachable(settings.address, "this session was closed")
+            self._check_not_refused()
             try:
                 with self._translated("log in"), self._stub.logging_in():
                     self.content.sessionManager.Login(settings.user, settings.password, None)
@@ -133,10 +148,21 @@ class VsphereSession:
                 # some log formats print those.
                 if error.__cause__ is not None:
                     error.__cause__.with_traceback(None)
+                if isinstance(error, LoginFailed):
+                    self._refused, self._refused_at_s = error, time.monotonic()
                 raise
+            self._refused = None
             self._logins += 1
         finally:
             self._login_lock.release()
+
+    def _check_not_refused(self) -> None:
+        """Raises the latest refusal again while the account could be locked by more tries."""
+        refused = self._refused
+        if refused is None or time.monotonic() - self._refused_at_s >= REFUSED_LOGIN_S:
+            return
+        problem = f"{refused.problem}; not tried again before {REFUSED_LOGIN_S / 60:g} min passed"
+        raise LoginFailed(refused.address, refused.user, problem) from refused.__cause__
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -163,6 +189,8 @@ class VsphereSession:
 
     def _keep_alive(self) -> None:
         while not self._ended.wait(KEEP_ALIVE_S):
+            if self._refused is not None:
+                continue  # the password is wrong: only what people ask for may try it
             try:
                 self.run("tell the time", self._instance.CurrentTime, repeatable=True)
             except VsphereError as error:

@@ -248,3 +248,51 @@ def test_sessions_that_end_at_once_do_not_blame_the_password(vsphere: VsphereSit
         vsphere._session.run("do that", refuse)
     assert "password" not in str(caught.value)
     assert vsphere._session._logins == 3
+
+
+def logins_asked(simulated: SimulatedSite) -> int:
+    return simulated.faults.calls("Login")
+
+
+def test_refused_login_is_not_tried_again_for_a_while(
+    simulated: SimulatedSite,
+    vsphere: VsphereSite,
+    settings: VsphereSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end_session(settings, vsphere)
+    vsphere._session.settings = replace(settings, password="old")
+    before = logins_asked(simulated)
+    problems = []
+    for _ in range(4):
+        with pytest.raises(LoginFailed) as caught:
+            vsphere.virtual_machines()
+        problems.append(caught.value.problem)
+    assert logins_asked(simulated) == before + 1
+    assert "not tried again before 20 min" in problems[-1]
+    assert "old" not in str(caught.value)
+
+    monkeypatch.setattr(session, "REFUSED_LOGIN_S", 0.0)
+    with pytest.raises(LoginFailed):
+        vsphere.virtual_machines()
+    assert logins_asked(simulated) == before + 2
+    vsphere._session.settings = settings
+    assert vsphere.virtual_machines() == []
+    assert vsphere._session._refused is None
+
+
+def test_keep_alive_does_not_log_in_after_a_refusal(
+    simulated: SimulatedSite, settings: VsphereSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "KEEP_ALIVE_S", 0.02)
+    monkeypatch.setattr(session, "REFUSED_LOGIN_S", 0.0)
+    with VsphereSite.connect(settings) as vsphere:
+        vsphere._session.settings = replace(settings, password="old")
+        simulated.expire_sessions()
+        with pytest.raises(LoginFailed):
+            vsphere.virtual_machines()
+        refused = logins_asked(simulated)
+        calls = simulated.faults.calls("CurrentTime")
+        threading.Event().wait(0.3)  # fifteen times what the keep-alive waits
+        assert logins_asked(simulated) == refused
+        assert simulated.faults.calls("CurrentTime") <= calls + 1  # one may be under way
