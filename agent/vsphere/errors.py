@@ -190,6 +190,28 @@ class SnapshotFailed(VsphereError):
 
 
 @dataclass(eq=False)
+class SnapshotMaybeLeft(VsphereError):
+    """The job has no snapshot to read, but one may stand or yet appear at the VM.
+
+    The first failure is the cause (`__cause__`). Whoever catches this warns of
+    the snapshot and searches for leftovers later; SnapshotFailed needs neither.
+    """
+
+    code: ClassVar[str] = "SNAPSHOT_FAILED"  # to whoever starts backups it is the same failure
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "cannot take a snapshot of VM {vm_moref}: {problem}; snapshot {snapshot} may be left "
+        "there ({doubt}): the agent looks for it and removes it, or remove it in vSphere"
+    )
+
+    vm_moref: str
+    snapshot: str
+    problem: str
+    doubt: str
+
+
+@dataclass(eq=False)
 class SnapshotNotRemoved(VsphereError):
     """A snapshot of ours still stands, or its disks are not consolidated."""
 

@@ -5,12 +5,22 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Any
 
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    wait_random_exponential,
+)
+
 from agent.vsphere.api import vim, vmodl
-from agent.vsphere.errors import TaskTimedOut
+from agent.vsphere.errors import TaskTimedOut, VsphereUnreachable
 from agent.vsphere.session import VsphereSession
 
 _Collector = vmodl.query.PropertyCollector
 _PAGE = 200
+
+UNREACHABLE_S = 300.0
+"""A task goes on while vSphere's management agents restart: they take minutes."""
 
 
 class TaskFailed(Exception):
@@ -67,20 +77,50 @@ def _retrieve(session: VsphereSession, spec: Any) -> list[tuple[Any, dict[str, A
     return found
 
 
-def wait_for_task(session: VsphereSession, task: Any, doing: str, timeout_s: float) -> Any:
-    """Wait until the task ended; returns its result.
+def wait_for_task(
+    session: VsphereSession,
+    task: Any,
+    doing: str,
+    timeout_s: float,
+    unreachable_s: float = UNREACHABLE_S,
+) -> Any:
+    """Wait until the task ended, over any number of broken connections; returns its result.
 
-    Raises TaskFailed, TaskTimedOut (the task may still run), VsphereErrors.
+    Raises TaskFailed, TaskTimedOut (the task may still run), VsphereErrors;
+    VsphereUnreachable after `unreachable_s` without an answer (it may still run).
     """
-    deadline = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s
+    contact = _Contact()
 
     def wait() -> Any:
-        return _wait(session, task, doing, timeout_s, deadline)
+        return _wait(session, task, TaskTimedOut(doing, timeout_s), end, contact)
 
-    return session.run(doing, wait, repeatable=True)
+    def over(state: RetryCallState) -> bool:
+        now = time.monotonic()
+        return session.closed or now >= end or now >= contact.last_s + unreachable_s
+
+    attempts = Retrying(
+        retry=retry_if_exception_type(VsphereUnreachable),
+        stop=over,
+        wait=wait_random_exponential(multiplier=0.5, max=5),
+        reraise=True,
+    )
+    return attempts(session.run, doing, wait)
 
 
-def _wait(session: VsphereSession, task: Any, doing: str, timeout_s: float, deadline: float) -> Any:
+class _Contact:
+    """When vSphere last answered."""
+
+    def __init__(self) -> None:
+        self.made()
+
+    def made(self) -> None:
+        self.last_s = time.monotonic()
+
+
+def _wait(
+    session: VsphereSession, task: Any, late: TaskTimedOut, end: float, contact: _Contact
+) -> Any:
     # A collector of its own: WaitForUpdatesEx of two threads on one collector
     # disturb each other, and destroying it takes its filters along.
     collector = session.content.propertyCollector.CreatePropertyCollector()
@@ -91,12 +131,13 @@ def _wait(session: VsphereSession, task: Any, doing: str, timeout_s: float, dead
         seen: dict[str, Any] = {}
         version = ""
         while True:
-            left_s = deadline - time.monotonic()
+            left_s = end - time.monotonic()
             if left_s <= 0:
-                raise TaskTimedOut(doing, timeout_s)
+                raise late
             update = collector.WaitForUpdatesEx(
                 version, _Collector.WaitOptions(maxWaitSeconds=_patience_s(session, left_s))
             )
+            contact.made()
             if update is None:
                 continue
             version = update.version

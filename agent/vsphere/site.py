@@ -70,6 +70,7 @@ class VsphereSite:
         An empty `instance_uuid` is not compared. `owner` is the agent's id in its
         installation, by which `find_leftovers` knows its snapshots. Raises VmNotFound, NoDisks,
         SnapshotFailed; no snapshot is left then.
+        SnapshotMaybeLeft says that one may be.
         """
         return snapshots.take_snapshot(
             self._session,

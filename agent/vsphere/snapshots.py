@@ -5,7 +5,7 @@ from typing import Any
 
 from agent.vsphere import change_tracking
 from agent.vsphere.api import vim
-from agent.vsphere.devices import disks_of, escaped, frozen_disks_of, unescaped
+from agent.vsphere.devices import disks_of, frozen_disks_of, unescaped
 from agent.vsphere.errors import (
     NoDisks,
     SnapshotFailed,
@@ -16,12 +16,9 @@ from agent.vsphere.errors import (
 from agent.vsphere.inventory import snapshots_in
 from agent.vsphere.leftovers import NAME_PREFIX, description_for
 from agent.vsphere.models import Consistency, JobSnapshot, VirtualDiskInfo, Warning
-from agent.vsphere.properties import TaskFailed, properties_of, wait_for_task
+from agent.vsphere.properties import TaskFailed, properties_of
 from agent.vsphere.session import VsphereSession, phrase
-from agent.vsphere.snapshot_removal import remove_after_failure
-
-CREATE_TIMEOUT_S = 1200.0
-"""Quiescing alone may take 15 minutes."""
+from agent.vsphere.snapshot_creation import SnapshotCreation
 
 _VM_PATHS = (
     "name",
@@ -45,9 +42,8 @@ def take_snapshot(
 ) -> JobSnapshot:
     """Enable tracking where needed, then take the job's snapshot.
 
-    When this raises, no snapshot of the job is left (or SNAPSHOT_NOT_REMOVED
-    is in the log, and the sweep finds it). Raises VmNotFound, NoDisks,
-    SnapshotFailed, VsphereErrors.
+    When this raises, no snapshot of the job is left, except with
+    SnapshotMaybeLeft. Raises VmNotFound, NoDisks, SnapshotFailed, VsphereErrors.
     """
     vm = vim.VirtualMachine(vm_moref, session.stub)
     values = _vm_properties(session, vm, instance_uuid)
@@ -74,15 +70,18 @@ def take_snapshot(
             warnings.append(warning)
     name = NAME_PREFIX + job_id
     description = description_for(owner, session.settings.site, job_id)
+    creation = SnapshotCreation(
+        session, vm_moref, name, description, f"take a snapshot of {vm_name}"
+    )
     try:
-        frozen, quiesced = _create(session, vm, vm_name, name, description, quiesce, warnings)
+        frozen, quiesced = _create(creation, vm_name, quiesce, warnings)
         running = values.get("runtime.powerState") == vim.VirtualMachine.PowerState.poweredOn
         consistency: Consistency = "file_system" if quiesced and running else "crash"
         snapshot = _described(session, frozen, vm_moref, vm_name, name, consistency, warnings)
         others = _names_beside(snapshot.moref, values.get("snapshot"), _tree(session, vm))
         return replace(snapshot, other_snapshots=others)
-    except BaseException:
-        remove_after_failure(session, vm_moref, name)
+    except BaseException as failure:
+        creation.undo(failure)
         raise
 
 
@@ -137,30 +136,17 @@ def _require_disks(vm_name: str, disks: list[VirtualDiskInfo]) -> None:
 
 
 def _create(
-    session: VsphereSession,
-    vm: Any,
-    vm_name: str,
-    name: str,
-    description: str,
-    quiesce: bool,
-    warnings: list[Warning],
+    creation: SnapshotCreation, vm_name: str, quiesce: bool, warnings: list[Warning]
 ) -> tuple[Any, bool]:
     """The snapshot and whether its guest was quiesced; without, when VMware Tools fail."""
-
-    def create(quiesced: bool) -> Any:
-        doing = f"take a snapshot of {vm_name}"
-        task = session.run(
-            doing,
-            lambda: vm.CreateSnapshot_Task(escaped(name), description, False, quiesced),
-        )
-        return wait_for_task(session, task, doing, CREATE_TIMEOUT_S)
-
     if quiesce:
         try:
-            return create(quiesced=True), True
+            return creation.create(quiesced=True), True
         except TaskFailed as error:
             problem = phrase(error.fault)
         except VsphereFault as error:
+            if not creation.refused:
+                raise  # a second one of the same name could come of it
             problem = error.problem
         warnings.append(
             Warning(
@@ -170,7 +156,7 @@ def _create(
             )
         )
     try:
-        return create(quiesced=False), False
+        return creation.create(quiesced=False), False
     except TaskFailed as error:
         raise SnapshotFailed(vm_name, phrase(error.fault)) from error
     except (VsphereFault, TaskTimedOut) as error:
