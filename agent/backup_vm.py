@@ -20,7 +20,7 @@ from agent.sweeper import Sweeper
 from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import AllocationUnknown
 from agent.upload import Patience, UploadResult, upload_disk
-from agent.vsphere.errors import ChangeTrackingUnusable, NoDisks, SnapshotFailed, VmNotFound
+from agent.vsphere.errors import ChangeTrackingUnusable, SnapshotMaybeLeft, VsphereError
 from agent.vsphere.models import FrozenDisk, JobSnapshot
 from agent.vsphere.site import VsphereSite
 from sendense.v1 import agent_session_pb2 as pb
@@ -119,10 +119,10 @@ class BackupJob:
                 quiesce=self._start.quiesce,
                 owner=self._owner,
             )
-        except (VmNotFound, NoDisks, SnapshotFailed):
-            raise  # these say that there is none
         except Exception as error:
-            self._left_behind(error, warnings)
+            # vSphere's other errors promise that there is none; a defect promises nothing.
+            if isinstance(error, SnapshotMaybeLeft) or not isinstance(error, VsphereError):
+                self._left_behind(error, warnings)
             raise
 
     def _wait_for_plan(self, snapshot: JobSnapshot) -> dict[int, pb.DiskPlan]:

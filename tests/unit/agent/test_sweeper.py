@@ -170,6 +170,18 @@ def test_snapshot_whose_creation_was_not_answered_is_told_of_and_swept(
         assert names(vm) == []
 
 
+def test_failure_before_a_snapshot_could_be_made_warns_of_none(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        simulated.faults.fail_method("CreateSnapshot_Task", times=1)
+        start_job(session, vm, "job-1")
+        failed = session.event("job_failed")
+        simulated.faults.assert_all_fired()
+        assert (failed.error.reason, list(failed.warnings)) == ("SNAPSHOT_FAILED", [])
+
+
 def test_leftovers_are_found_once_vsphere_answers_again(
     hub: RecordingHub,
     simulated: SimulatedSite,
