@@ -13,27 +13,43 @@ from grpc_status import rpc_status
 from shared.errors import InvalidArgument, SendenseError
 
 DOMAIN = "sendense"
+# An RPC's status travels in its trailers, of which peers take 8 KiB.
+MESSAGE_BYTES = 1024
+FACTS_BYTES = 2048
 _log = structlog.get_logger(__name__)
 
 
 def status_of(error: SendenseError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: code, sentence, ErrorInfo, field violation if it is one."""
+    """The google.rpc.Status of an error: code, sentence, ErrorInfo, field violation if it is one.
+
+    What callers sent may be echoed in it, and is clipped: the sentence and each
+    fact to 1 KiB of UTF-8, all facts together to 2 KiB.
+    """
+    facts = error.facts()
+    fact_bytes = min(MESSAGE_BYTES, FACTS_BYTES // max(1, len(facts)))
+    metadata = {name: clipped(value, fact_bytes) for name, value in facts.items()}
     details = [
-        _packed(
-            error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.facts())
-        )
+        _packed(error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata))
     ]
     if isinstance(error, InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.problem
+            field=metadata["field"], description=metadata["problem"]
         )
         details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     number: int = error.status.value[0]
     return status_pb2.Status(
         code=number,
-        message=str(error),
+        message=clipped(str(error), MESSAGE_BYTES),
         details=details,
     )
+
+
+def clipped(text: str, limit_bytes: int) -> str:
+    """`text` if its UTF-8 has no more bytes than that; else its beginning and an ellipsis."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= limit_bytes:
+        return encoded.decode()
+    return encoded[: limit_bytes - 3].decode(errors="ignore") + "…"
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:

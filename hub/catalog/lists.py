@@ -1,7 +1,7 @@
 """Lists of jobs, contexts and disks, page by page."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import and_, or_, select
@@ -128,8 +128,8 @@ def _page(found: Sequence[Row], rows: int) -> tuple[Sequence[Row], bool]:
 def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidArgument("page_token", "is not a token of this list") from error
-    if at.tzinfo is None:
-        raise InvalidArgument("page_token", "is not a token of this list")
-    return at
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidArgument("page_token", "is not a token of this list")

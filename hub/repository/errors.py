@@ -13,7 +13,16 @@ from shared.errors import SendenseError
 
 # EFBIG: the file system (or a limit set for the hub) takes no longer file.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_UNUSABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_UNUSABLE = frozenset(
+    {
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOTDIR,
+    }
+)
 
 
 @dataclass(eq=False)

@@ -41,6 +41,19 @@ def test_status_names_reason_and_field_of_an_invalid_argument() -> None:
     assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
+@pytest.mark.parametrize("letter", ["x", "ä", "\U0001f4be", "\ud800"])
+def test_status_fits_into_trailers_when_a_caller_sent_too_much(letter: str) -> None:
+    status = status_of(_BoxFull(letter * 20_000, (letter * 20_000,), letter * 20_000))
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert len(status.message.encode()) <= 1024
+    assert set(info.metadata) == {"box", "items", "owner"}
+    # As trailers: one percent-encoded, the other in base64.
+    assert 3 * len(status.message.encode()) + status.ByteSize() * 4 // 3 < 8000
+    invalid = status_of(InvalidArgument("page_token", letter * 20_000))
+    assert 3 * len(invalid.message.encode()) + invalid.ByteSize() * 4 // 3 < 8000
+
+
 class _Echo(grpc.GenericRpcHandler):
     """Raises, inside `status_from`, what the test asks for."""
 

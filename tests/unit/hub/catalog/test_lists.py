@@ -1,3 +1,4 @@
+import base64
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,11 @@ def test_jobs_are_filtered(story: Story) -> None:
         {"page_token": "é"},
         {"page_token": encode_token(1, 2, 3)},
         {"page_token": encode_token("yesterday", "x")},
+        {"page_token": encode_token("0001-01-01T00:00:00+23:59", "x")},
+        {"page_token": encode_token("2025-01-01T00:00:00+00:00", "\ud800")},
+        {"page_token": base64.urlsafe_b64encode(b"[" * 6000).decode()},
+        {"page_token": base64.urlsafe_b64encode(b"[" * 100_000).decode()},
+        {"page_token": encode_token("2025-01-01T00:00:00+00:00", "x" * 9000)},
         {"page_token": encode_token("2025-01-01T00:00:00", "x")},
     ],
     ids=str,
@@ -94,6 +100,13 @@ def test_disks_are_listed_newest_job_first(story: Story) -> None:
         if not token:
             break
     assert seen == [(second.id, 0), (second.id, 1), (first.id, 0), (first.id, 1)]
+
+
+@pytest.mark.parametrize("number", [10**30, -(10**30), 10**4000, True, 1.5])
+def test_number_in_a_token_that_no_row_can_have_is_refused(story: Story, number: int) -> None:
+    job = story.whole()
+    with story.catalog.read() as session, pytest.raises(InvalidArgument):
+        list_disks(session, job_id=job.id, page_token=encode_token(number, 1))
 
 
 def test_disks_of_nothing_are_refused(story: Story) -> None:
