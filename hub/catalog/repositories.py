@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import PurePosixPath
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.ids import candidates
-from hub.catalog.models import BackupRepository
+from hub.catalog.models import ID_CHARS, BackupRepository
 from hub.errors import NoDefaultRepository, RepositoryExists, RepositoryNotFound
+from shared.errors import InvalidArgument
 
 
 def find_repository(session: Session, repository: str) -> BackupRepository:
@@ -38,7 +40,8 @@ def all_repositories(session: Session) -> Sequence[BackupRepository]:
 
 
 def require_free(session: Session, *, name: str, path: str) -> None:
-    """Raises RepositoryExists when the name or the folder is taken."""
+    """Raises RepositoryExists when the name or the folder is taken, InvalidArgument when
+    the folder lies in or around another repository."""
     taken = session.scalars(
         select(BackupRepository).where(
             or_(BackupRepository.name == name, BackupRepository.path == path)
@@ -46,6 +49,17 @@ def require_free(session: Session, *, name: str, path: str) -> None:
     ).first()
     if taken is not None:
         raise RepositoryExists(taken.name, taken.path)
+    folder = PurePosixPath(path)
+    for row in all_repositories(session):
+        other = PurePosixPath(row.path)
+        if other in folder.parents or folder in other.parents:
+            # Each would take the other's folders for its own leftovers.
+            raise InvalidArgument("path", f"lies in or around the repository {row.name!r}")
+
+
+def is_free_id(session: Session, repository_id: str) -> bool:
+    """Whether a repository could be recorded under the id."""
+    return len(repository_id) <= ID_CHARS and session.get(BackupRepository, repository_id) is None
 
 
 def free_repository_id(session: Session, name: str, now: datetime) -> str:

@@ -10,7 +10,7 @@ from hub.jobs.parts import Parts
 from hub.repository import Repository
 from shared.errors import InvalidArgument
 
-NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NAME: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
 MAX_PATH_CHARS: Final = 1024
 
 
@@ -20,7 +20,7 @@ def open_repository(row: BackupRepository) -> Repository:
 
 
 def create_repository(parts: Parts, *, name: str, path: str, default: bool) -> BackupRepository:
-    """Make (or adopt) the folder, then record it.
+    """Make (or adopt) the folder, then record it. Repeat it when it was interrupted.
 
     Raises InvalidArgument, RepositoryExists, RepositoryUnusable.
     """
@@ -30,11 +30,19 @@ def create_repository(parts: Parts, *, name: str, path: str, default: bool) -> B
         )
     if not path.startswith("/") or "\0" in path or len(path) > MAX_PATH_CHARS:
         raise InvalidArgument("path", "must be an absolute path on the hub")
-    folder = str(Path(path).resolve())
+    try:
+        folder = str(Path(path).resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
+        raise InvalidArgument("path", f"cannot be resolved: {error}") from error
     now = parts.now()
     with parts.catalog.read() as session:
         rules.require_free(session, name=name, path=folder)
-        repository_id = rules.free_repository_id(session, name, now)
+        # A mark without a row: a creation that was interrupted, or another catalog's.
+        marked = Repository.id_in(Path(folder))
+        if marked is not None and rules.is_free_id(session, marked):
+            repository_id = marked
+        else:
+            repository_id = rules.free_repository_id(session, name, now)
     Repository.create(Path(folder), repository_id=repository_id, name=name)
     with parts.catalog.write() as session:
         return rules.add_repository(

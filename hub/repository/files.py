@@ -12,6 +12,7 @@ from hub.repository.errors import LayerDamaged
 from hub.repository.paths import PARTIAL_SUFFIX
 
 _FOLDER_ATTEMPTS: Final = 100
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 def sync_folder(path: Path) -> None:
@@ -62,6 +63,30 @@ def write_file_durably(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def create_file_durably(path: Path, content: bytes) -> bool:
+    """Write a small file that is not there, whole or not at all. False when it is there."""
+    fd, name = tempfile.mkstemp(prefix=path.name, suffix=PARTIAL_SUFFIX, dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(fd, 0o640)
+            os.fsync(fd)
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS or path.exists():
+                raise
+            # The file system has no links: the next best.
+            Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return True
 
 
 class Descriptors:

@@ -16,6 +16,7 @@ from hub.repository.errors import LayerDamaged, RepositoryUnusable, os_errors_of
 from hub.repository.facts import LayerBase, LayerIdentity, Space
 from hub.repository.files import (
     Descriptors,
+    create_file_durably,
     make_folders,
     sync_folder,
     write_file_durably,
@@ -60,11 +61,17 @@ class Repository:
     def create(cls, path: Path, *, repository_id: str, name: str) -> "Repository":
         """Make the folder (its parent exists), or adopt an empty one or one of this id.
 
+        A folder within another repository is refused: that one's start-up would
+        take it for a context.
+
         Raises RepositoryUnusable, RepositoryFull.
         """
         if not path.is_absolute():
             raise RepositoryUnusable(str(path), "the path must be absolute")
         try:
+            for above in path.parents:
+                if (above / REPOSITORY_FACTS).exists():
+                    raise RepositoryUnusable(str(path), f"lies within the repository {above}")
             if not path.is_dir():
                 path.mkdir(mode=0o750)
                 sync_folder(path.parent)
@@ -87,8 +94,22 @@ class Repository:
             raise RepositoryUnusable(str(path), f"is not empty: it has {strangers[0]!r}")
         facts = {"format": FORMAT, "repository_id": repository_id, "name": name}
         with os_errors_of(path):
-            write_file_durably(path / REPOSITORY_FACTS, _json(facts))
+            if not create_file_durably(path / REPOSITORY_FACTS, _json(facts)):
+                # Somebody else was quicker; it is theirs unless they wanted the same.
+                return cls.open(path, repository_id=repository_id)
         return cls(path, repository_id)
+
+    @staticmethod
+    def id_in(path: Path) -> str | None:
+        """The id in the folder's mark; None without a mark of this format."""
+        try:
+            facts = json.loads((path / REPOSITORY_FACTS).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            return None
+        found = facts.get("repository_id")
+        return found if isinstance(found, str) and found else None
 
     @classmethod
     def open(cls, path: Path, *, repository_id: str) -> "Repository":

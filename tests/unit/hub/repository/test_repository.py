@@ -1,6 +1,7 @@
 """The repository's folder: made, adopted, refused; jobs removed; leftovers swept."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -39,6 +40,38 @@ class TestCreate:
     def test_relative_path_is_refused(self, path: str) -> None:
         with pytest.raises(RepositoryUnusable, match="absolute"):
             create(Path(path))
+
+    def test_folder_within_a_repository_is_refused(self, repository: Repository) -> None:
+        (repository.path / "a").mkdir()
+        for nested in ("b", "a/b"):
+            with pytest.raises(RepositoryUnusable, match="lies within"):
+                create(repository.path / nested)
+        assert [each.name for each in (repository.path / "a").iterdir()] == []
+
+    def test_mark_that_another_program_was_quicker_to_make_stays(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.link
+
+        def link(source: str, target: Path) -> None:
+            monkeypatch.setattr(os, "link", real)
+            create(tmp_path, "repo-2")
+            real(source, target)
+
+        monkeypatch.setattr(os, "link", link)
+        with pytest.raises(RepositoryUnusable, match="belongs to repository 'repo-2'"):
+            create(tmp_path)
+        assert [each.name for each in tmp_path.iterdir()] == ["sendense-repository.json"]
+
+    def test_file_system_without_links_gets_its_mark(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def link(source: str, target: Path) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+        create(tmp_path).check_writable()
+        assert Repository.id_in(tmp_path) == "repo-1"
 
     def test_other_peoples_folders_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "photos").mkdir()

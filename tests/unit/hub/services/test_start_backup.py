@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from hub.repository import Repository
 from sendense.v1 import backup_pb2 as pb
 from sendense.v1 import repository_pb2
 from tests.unit.hub.fake_agent import FakeAgent, FakeVm
@@ -121,6 +122,25 @@ def test_unusable_field_is_named(
     assert facts["field"] == next(iter(request_fields))
 
 
+def test_long_names_are_refused_as_short_ones_are(hub: RunningHub) -> None:
+    assert refusal(lambda: hub.start("x" * 20_000))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
+    assert refusal(lambda: hub.get("ä" * 20_000))[:2] == (Code.NOT_FOUND, "JOB_NOT_FOUND")
+
+
+def test_interrupted_creation_of_a_repository_is_taken_up_again(
+    hub: RunningHub, tmp_path: Path
+) -> None:
+    Repository.create(tmp_path / "half", repository_id="repo-half-1", name="half")
+    request = repository_pb2.CreateRepositoryRequest(name="half", path=str(tmp_path / "half"))
+    made = hub.repositories.CreateRepository(request, timeout=20).repository
+    assert (made.repository_id, made.problem) == ("repo-half-1", "")
+    # A copy of a repository that has its row is nobody's second one.
+    shutil.copytree(tmp_path / "half", tmp_path / "copy")
+    request = repository_pb2.CreateRepositoryRequest(name="copy", path=str(tmp_path / "copy"))
+    answer = refusal(lambda: hub.repositories.CreateRepository(request, timeout=20))
+    assert answer[:2] == (Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE")
+
+
 def test_repositories_are_created_listed_and_not_shared(hub: RunningHub, tmp_path: Path) -> None:
     def create(name: str, path: str, **more: bool) -> repository_pb2.Repository:
         request = repository_pb2.CreateRepositoryRequest(name=name, path=path, **more)
@@ -136,10 +156,21 @@ def test_repositories_are_created_listed_and_not_shared(hub: RunningHub, tmp_pat
         ("second", True, ""),
     ]
     assert all(row.free_bytes > 0 for row in rows)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").touch()
+    (tmp_path / "full" / "photos").mkdir(parents=True)
+    inside = str(tmp_path / "second" / "inside")
     for name, path, status, reason in [
+        ("third", inside, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("third", "/", Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("third", str(tmp_path / "loop/x"), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("third", str(tmp_path / ("n" * 300)), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
+        ("third", str(tmp_path / "file/x"), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
+        ("..", str(tmp_path / "y"), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
         ("second", str(tmp_path / "x"), Code.ALREADY_EXISTS, "REPOSITORY_EXISTS"),
         ("third", str(tmp_path / "second"), Code.ALREADY_EXISTS, "REPOSITORY_EXISTS"),
-        ("third", str(tmp_path), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
+        ("third", str(tmp_path), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("third", str(tmp_path / "full"), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
         ("third", str(tmp_path / "no" / "parent"), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE"),
         ("third", "relative", Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
         ("a/b", str(tmp_path / "y"), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
