@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hub.catalog.engine import Catalog, newest_revision
+from hub.catalog.engine import Catalog, newest_revision, sqlite_url
 from hub.catalog.repositories import all_repositories
 from hub.config import CONFIG_NAME, HubSettings, load_hub_settings, loopback_address
 from hub.jobs.parts import Parts
@@ -139,16 +139,21 @@ def _configure_logging(settings: HubSettings) -> None:
 
 
 def _config_text(state: Path) -> str:
-    catalog_url = f"sqlite:///{state / 'catalog.db'}"
+    catalog_url = sqlite_url(state / "catalog.db")
     return (
         "# Settings of sendense-hub. SENDENSE_HUB_<KEY> in the environment overrides a line.\n"
-        f"state_dir = {json.dumps(str(state))}\n"
-        f"catalog_url = {json.dumps(catalog_url)}\n"
+        f"state_dir = {_toml(str(state))}\n"
+        f"catalog_url = {_toml(catalog_url)}\n"
         'listen = "127.0.0.1:8443"\n'
         'log_level = "info"\n'
         "# Prometheus endpoint, such as 127.0.0.1:9443; empty: off.\n"
         'metrics_listen = ""\n'
     )
+
+
+def _toml(text: str) -> str:
+    """A TOML string. JSON's escapes are TOML's but for characters beyond 16 bits and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 if __name__ == "__main__":

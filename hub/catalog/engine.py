@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -92,6 +92,17 @@ class Catalog:
     def close(self) -> None:
         """Close the idle connections. May be called twice."""
         self._engine.dispose()
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a catalog in that file, whatever its name has in it.
+
+    Raises ConfigurationError when no URL can say it.
+    """
+    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    if make_url(url).database != str(path):
+        raise ConfigurationError("catalog_url", f"no database URL can name {path}")
+    return url
 
 
 def newest_revision() -> str | None:

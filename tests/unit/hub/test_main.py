@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from hub import cli
 from hub.catalog.engine import Catalog
-from hub.config import HubSettings
+from hub.config import HubSettings, load_hub_settings
 from hub.main import Hub, only_hub_of
 from sendense.v1 import backup_pb2 as pb
 from shared.errors import ConfigurationError
@@ -63,6 +63,18 @@ def test_init_makes_a_hub_and_changes_nothing_when_repeated(state: Path) -> None
     assert (state / "hub.toml").read_text() == before
     assert str(state.parent / "repo") in again.stdout
     assert not (state / "repository").exists()
+
+
+@pytest.mark.parametrize("name", ["a?b", "50%20 #1", "büro \U0001f4be", 'say "no"\\', "a\x7fb"])
+def test_init_makes_a_hub_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    state = tmp_path / name
+    made = CliRunner().invoke(cli.app, ["init", "--state-dir", str(state)])
+    assert made.exit_code == 0, made.output
+    settings = load_hub_settings(state / "hub.toml")
+    assert settings.state_dir == state
+    assert {"hub.toml", "catalog.db", "repository"} <= {each.name for each in state.iterdir()}
+    Catalog(settings.catalog_url).require_newest()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(
