@@ -1,15 +1,20 @@
 """The way through authd (TCP 902) to the NFC service behind it."""
 
 from agent.transports.errors import NfcProtocolViolation, NfcRefused
-from agent.transports.nfc.connection import Connection
+from agent.transports.nfc.connection import Connection, Deadline
 from agent.transports.nfc.ticket import NfcTicket, Transport
 
+_LONGEST_REPLY_LINES = 32
 
-def connect(ticket: NfcTicket, transport: Transport, timeout_s: float) -> Connection:
+
+def connect(
+    ticket: NfcTicket, transport: Transport, timeout_s: float, deadline: Deadline
+) -> Connection:
     """Connect, log in with the ticket and leave authd; NFC's first message comes next.
 
     authd wants TLS in every case. After it, `nbd` goes on in plain text,
     `nbdssl` shakes hands for TLS a second time on the same connection.
+    `deadline` stays in force for the caller's next steps.
 
     Raises NfcUnreachable, NfcCertificateMismatch, NfcRefused, NfcTimedOut, NfcConnectionLost.
     """
@@ -17,6 +22,7 @@ def connect(ticket: NfcTicket, transport: Transport, timeout_s: float) -> Connec
         raise NfcProtocolViolation("ticket", "printable words", "one with control characters")
     connection = Connection.dial(ticket, timeout_s)
     try:
+        connection.set_deadline(deadline)
         connection.doing = "waiting for the greeting"
         _expect(connection, ticket, "220", "talk")
         connection.doing = "starting TLS"
@@ -46,8 +52,13 @@ def _send_line(connection: Connection, line: str) -> None:
 
 def _expect(connection: Connection, ticket: NfcTicket, code: str, doing: str) -> None:
     """Read one reply; `220-...` announces more lines. Raises NfcRefused for another code."""
-    reply = connection.receive_line()
-    while reply[3:4] == "-":
+    for _ in range(_LONGEST_REPLY_LINES):
         reply = connection.receive_line()
+        if reply[3:4] != "-":
+            break
+    else:
+        raise NfcProtocolViolation(
+            "authd's reply", f"at most {_LONGEST_REPLY_LINES} lines", "one that does not end"
+        )
     if reply[:3] != code:
         raise NfcRefused(ticket.host, ticket.port, doing, reply)

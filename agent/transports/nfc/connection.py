@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,21 @@ from agent.transports.errors import (
 from agent.transports.nfc.ticket import NfcTicket
 
 
+class Deadline:
+    """The end of several steps together, `timeout_s` from now."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end_s = time.monotonic() + timeout_s
+
+    def left_s(self) -> float:
+        """Raises TimeoutError when nothing is left."""
+        left_s = self._end_s - time.monotonic()
+        if left_s < 0.001:  # the kernel takes a time-out of 0 for none
+            raise TimeoutError
+        return left_s
+
+
 class Connection:
     """Bytes to and from one host.
 
@@ -30,6 +46,7 @@ class Connection:
         self._sock = sock
         self._ticket = ticket
         self._timeout_s = timeout_s
+        self._deadline: Deadline | None = None
         self._scratch = memoryview(b"")
         self.doing = "connecting"
         """What the connection is used for just now, for errors."""
@@ -52,14 +69,17 @@ class Connection:
         return isinstance(self._sock, ssl.SSLSocket)
 
     def _set_timeout(self) -> None:
+        timeout_s = self._timeout_s
+        if self._deadline:
+            timeout_s = min(timeout_s, self._deadline.left_s())
         if self.encrypted:
-            self._sock.settimeout(self._timeout_s)
+            self._sock.settimeout(timeout_s)
             return
         # Blocking with the kernel's own time-out: one call can then wait for
         # megabytes (MSG_WAITALL), which Python's time-outs rule out.
         self._sock.settimeout(None)
-        seconds = int(self._timeout_s)
-        timeval = struct.pack("@ll", seconds, int((self._timeout_s - seconds) * 1e6))
+        seconds = int(timeout_s)
+        timeval = struct.pack("@ll", seconds, int((timeout_s - seconds) * 1e6))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
@@ -73,7 +93,8 @@ class Connection:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         with self._translated():
-            self._sock.settimeout(self._timeout_s)
+            left_s = self._deadline.left_s() if self._deadline else self._timeout_s
+            self._sock.settimeout(min(self._timeout_s, left_s))
             # The handshake is a second step: should it fail, `close` finds the socket.
             wrapped = context.wrap_socket(self._sock, do_handshake_on_connect=False)
             self._sock = wrapped
@@ -109,6 +130,7 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         with self._translated():
+            self._keep_deadline()
             self._sock.sendall(data)
 
     def receive(self, length: int) -> bytes:
@@ -116,6 +138,7 @@ class Connection:
         if not length:
             return b""
         with self._translated():
+            self._keep_deadline()
             if self.encrypted:
                 return self._receive_tls(length)
             data = self._sock.recv(length, socket.MSG_WAITALL)
@@ -129,6 +152,7 @@ class Connection:
         while missing:
             if not pieces[-1]:
                 raise ConnectionResetError("the host closed the connection")
+            self._keep_deadline()
             pieces.append(self._sock.recv(missing, socket.MSG_WAITALL))
             missing -= len(pieces[-1])
         return b"".join(pieces)
@@ -144,6 +168,7 @@ class Connection:
             if not count:
                 raise ConnectionResetError("the host closed the connection")
             received += count
+            self._keep_deadline()
         return bytes(scratch[:length])
 
     def receive_line(self) -> str:
@@ -167,10 +192,22 @@ class Connection:
         try:
             yield
         except (TimeoutError, BlockingIOError) as error:
-            raise NfcTimedOut(ticket.host, ticket.port, self._timeout_s, self.doing) from error
+            deadline = self._deadline
+            waited_s = min(self._timeout_s, deadline.timeout_s) if deadline else self._timeout_s
+            raise NfcTimedOut(ticket.host, ticket.port, waited_s, self.doing) from error
         except (OSError, ValueError) as error:  # ValueError: TLS on a closed descriptor
             problem = str(error) or type(error).__name__
             raise NfcConnectionLost(ticket.host, ticket.port, self.doing, problem) from error
+
+    def set_deadline(self, deadline: Deadline | None) -> None:
+        """From now on all steps together end by it; None: each has the whole time-out again."""
+        self._deadline = deadline
+        with self._translated():
+            self._set_timeout()
+
+    def _keep_deadline(self) -> None:
+        if self._deadline:
+            self._set_timeout()
 
     def set_timeout(self, timeout_s: float) -> None:
         """From now on wait at most this long for each step."""

@@ -14,7 +14,7 @@ from agent.transports.errors import AllocationUnknown, ReaderClosed, TransportEr
 from agent.transports.nfc import authd
 from agent.transports.nfc.aio import Compression, OpenedFile
 from agent.transports.nfc.allocation import allocated_areas
-from agent.transports.nfc.connection import Connection
+from agent.transports.nfc.connection import Connection, Deadline
 from agent.transports.nfc.reads import ReadAhead
 from agent.transports.nfc.session import RequestRefused, Session
 from agent.transports.nfc.ticket import NfcTicket, Transport
@@ -23,6 +23,9 @@ _log = structlog.get_logger(__name__)
 
 REQUESTS_OUTSTANDING = 4
 """8 MiB of the host's about 48 MiB of NFC buffers for all its clients."""
+
+OPEN_TIMEOUTS = 2
+"""Opening a disk takes about ten answers; all together may take this many time-outs."""
 
 FAREWELL_TIMEOUT_S = 5.0
 
@@ -68,15 +71,19 @@ class NfcDiskReader:
         `compression` None: SkipZ where the data is encrypted, as holes then cost
         nothing; none in plain text, where dense data comes faster without.
 
+        `timeout_s` bounds each answer of the host, `OPEN_TIMEOUTS` of them bound `open`.
+
         Raises TransportErrors; nothing is left open then.
         """
         if compression is None:
             compression = Compression.SKIPZ if transport == "nbdssl" else Compression.NONE
-        connection = authd.connect(ticket, transport, timeout_s)
+        deadline = Deadline(OPEN_TIMEOUTS * timeout_s)
+        connection = authd.connect(ticket, transport, timeout_s, deadline)
         try:
             session = Session(connection, ticket)
             session.start(REQUESTS_OUTSTANDING)
             opened = session.open_file(path)
+            connection.set_deadline(None)
         except BaseException:
             connection.close()
             raise

@@ -22,6 +22,7 @@ from agent.transports.errors import (
     ReaderClosed,
     TransportError,
 )
+from agent.transports.nfc import connection
 from agent.transports.nfc.aio import Compression
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.transports.nfc.ticket import NfcTicket
@@ -424,3 +425,67 @@ def test_unreachable_host_is_named(tmp_path: Path) -> None:
     nowhere = NfcTicket("no-such-host.invalid", 902, "00" * 20, "ha-nfc", "secret")
     with pytest.raises(NfcUnreachable, match=r"no-such-host\.invalid"):
         NfcDiskReader.open(nowhere, golden.PATH, timeout_s=5)
+
+
+class ScriptEnds(Exception):
+    pass
+
+
+def test_reply_that_never_ends_is_refused(tmp_path: Path) -> None:
+    def authd(line: Line) -> None:
+        line.expect(b"SESSION one-time\r\nBANNER \r\n")
+        line.send(b"220-and so on\r\n" * 40)
+        line.expect_end()
+
+    host = ScriptedHost(tmp_path, lambda line: None, encrypted=False, authd=authd)
+    with pytest.raises(ScriptEnds), host:  # in mid-authd, so that its rest fails
+        with pytest.raises(NfcProtocolViolation, match="authd's reply"):
+            reader_of(host)
+        raise ScriptEnds
+
+
+def test_host_that_answers_in_drops_does_not_hold_an_open_for_ever(tmp_path: Path) -> None:
+    """Each byte comes in time, all of them together do not."""
+    left = threading.Event()
+
+    def authd(line: Line) -> None:
+        line.expect(b"SESSION one-time\r\nBANNER \r\n")
+        try:
+            for _ in range(1000):
+                line.send(b"2")
+                if left.wait(0.05):
+                    return
+        except OSError:
+            return
+
+    host = ScriptedHost(tmp_path, lambda line: None, encrypted=False, authd=authd)
+    with pytest.raises(ScriptEnds), host:  # in mid-authd, so that its rest fails
+        with pytest.raises(NfcTimedOut, match="logging in"):
+            reader_of(host, timeout_s=0.5)
+        left.set()
+        raise ScriptEnds
+
+
+@pytest.mark.parametrize("transport", ["nbd", "nbdssl"])
+def test_deadline_of_the_open_does_not_end_later_reads(
+    tmp_path: Path, transport: Literal["nbd", "nbdssl"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*ASKED))
+        ended.wait(10)
+        line.send(golden.read_fragment(*ASKED, "00000000", "00040000", b"d" * 1024))
+        farewell(line, 5)
+
+    with (
+        ScriptedHost(tmp_path, script, encrypted=transport == "nbdssl") as host,
+        reader_of(host, transport, timeout_s=2) as reader,
+    ):
+        # All the time of the open is over, a part of that of this answer.
+        timer = threading.Timer(0.3, ended.set)
+        monkeypatch.setattr(connection.Deadline, "left_s", lambda self: 0.0)
+        timer.start()
+        assert list(reader.read([Area(0, 1024)])) == [Extent(0, b"d" * 1024)]
+        timer.join(10)
