@@ -63,14 +63,15 @@ class VsphereSite:
         vm_moref: str,
         instance_uuid: str,
         quiesce: bool,
-        owner: str = "",
+        owner: str,
     ) -> JobSnapshot:
         """Enable tracking where needed and freeze all disks of the VM in one snapshot.
 
         An empty `instance_uuid` is not compared. `owner` is the agent's id in its
-        installation, by which `find_leftovers` knows its snapshots. Raises VmNotFound, NoDisks,
-        SnapshotFailed; no snapshot is left then.
-        SnapshotMaybeLeft says that one may be.
+        installation, by which `find_leftovers` knows its snapshots.
+
+        Raises VmNotFound, NoDisks, SnapshotFailed and others, and no snapshot is
+        left then; SnapshotMaybeLeft when one may be.
         """
         return snapshots.take_snapshot(
             self._session,
