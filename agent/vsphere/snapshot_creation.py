@@ -89,9 +89,13 @@ class SnapshotCreation:
         """
         if not self._started:
             return
+        doubt = ""
         try:
             self._settle()
-            doubt = self._remove()
+        except VsphereError as error:
+            doubt = str(error)  # unless its snapshot is there already
+        try:
+            doubt = self._remove(doubt)
         except VsphereError as error:
             doubt = str(error)
         if not doubt:
@@ -115,15 +119,16 @@ class SnapshotCreation:
                 raise
             self._under_way = False
 
-    def _remove(self) -> str:
-        """Remove by name; why the snapshot may be there all the same, or nothing."""
-        wait_for_it = self._under_way and self._task is None
-        found = self._appearing() if wait_for_it else self._morefs()
+    def _remove(self, doubt: str) -> str:
+        """Remove by name; returns why one may be there all the same, or nothing."""
+        if self._under_way and self._task is None:
+            doubt = "the connection broke when it was asked for, it may yet appear"
+            found = self._appearing()
+        else:
+            found = self._morefs()
         for moref in found:
             remove_by_moref(self._session, self._vm_moref, moref, self._name)
-        if wait_for_it and not found:
-            return "the connection broke when it was asked for, it may yet appear"
-        return ""
+        return "" if found else doubt
 
     def _morefs(self) -> list[str]:
         return morefs_by_name(self._session, self._vm_moref, self._name)
