@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
-from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext, WarningFacts
+from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
 from hub.jobs.states import LIVE, Event, Status, sources, target
 
@@ -28,6 +28,7 @@ def end_job(
     `event` is FAILED or CANCELLED. False when the job had ended before: only
     warnings are added then. Raises JobNotFound.
     """
+    message = message[:MAX_TEXT_CHARS]
     job = find_job(session, job_id)
     if warnings:
         session.execute(
@@ -91,7 +92,7 @@ def request_cancel(session: Session, job_id: str, reason: str, now: datetime) ->
     job = find_job(session, job_id)
     if job.status in LIVE and job.cancel_requested_at is None:
         job.cancel_requested_at = now
-        job.cancel_reason = reason
+        job.cancel_reason = reason[:MAX_TEXT_CHARS]
         session.flush()
     return job
 

@@ -10,7 +10,15 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NotSupportedError,
+    ProgrammingError,
+    TimeoutError,
+)
 from sqlalchemy.orm import Session
 
 from hub.errors import CatalogUnavailable
@@ -148,5 +156,9 @@ def _sqlite_engine(url: str) -> Engine:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except (IntegrityError, DataError, ProgrammingError, NotSupportedError):
+        raise  # a defect of ours, which trying again does not mend
+    except DBAPIError as error:
         raise CatalogUnavailable(str(error.orig)) from error
+    except TimeoutError as error:
+        raise CatalogUnavailable("all its connections are in use") from error

@@ -26,6 +26,8 @@ MARIADB: Final = {
     for key, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
 ID_CHARS: Final = 128
+# Of what is said in words; MariaDB's TEXT has room for 64 KiB, more is refused.
+MAX_TEXT_CHARS: Final = 4096
 
 
 class WarningFacts(TypedDict):

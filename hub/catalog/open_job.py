@@ -92,7 +92,7 @@ def _check(job: BackupJob, disks: Sequence[FrozenDisk]) -> None:
     if len(set(keys)) != len(keys):
         raise ProtocolViolation(f"the agent named the device keys {keys} for {job.id}")
     for disk in disks:
-        if disk.capacity_bytes <= 0:
+        if not 0 < disk.capacity_bytes < 2**62:
             raise ProtocolViolation(
                 f"disk {disk.disk_index} of {job.id} has {disk.capacity_bytes} bytes"
             )

@@ -1,13 +1,13 @@
 """A disk's row while its clusters arrive: upload begun, sealed, broken."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.catalog.compare_and_set import rows_moved
-from hub.catalog.models import BackupDisk, BackupJob
+from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob
 from hub.catalog.open_job import full_instead_warning
 from hub.catalog.queries import find_disk
 from hub.errors import DiskNotUploadable, JobEnded
@@ -35,21 +35,34 @@ def begin_upload(
     bytes_planned: int,
     full_instead: bool,
     full_reason: str,
+    repeated: bool = False,
 ) -> BackupDisk:
     """Take the disk for an upload; a sealed one is returned as it is, to be answered again.
 
     `full_instead` clears the row's base before its layer exists, and warns.
-    Raises JobNotFound, DiskNotFound, JobEnded, DiskNotUploadable.
+    `repeated`: this caller tried before and does not know how it ended, so that a
+    disk that is taken already is its own. Raises JobNotFound, DiskNotFound,
+    JobEnded, DiskNotUploadable.
     """
+    # One after the other: the job's warnings and type are of all its disks.
+    session.execute(select(BackupJob.id).where(BackupJob.id == job_id).with_for_update())
     disk = find_disk(session, job_id, disk_index)
     if disk.sealed_at is not None and disk.status in (Status.RUNNING, Status.COMPLETED):
         return disk
     if disk.job.status is not Status.RUNNING:
         raise JobEnded(job_id, disk.job.status)
+    if disk.status is Status.RUNNING and repeated:
+        return disk
     if disk.status is not Status.PENDING:
         raise DiskNotUploadable(job_id, disk_index, f"it is {disk.status}")
-    disk.status = Status.RUNNING
-    disk.bytes_planned = bytes_planned
+    moved = rows_moved(
+        session,
+        update(BackupDisk)
+        .where(BackupDisk.id == disk.id, BackupDisk.status == Status.PENDING)
+        .values(status=Status.RUNNING, bytes_planned=bytes_planned),
+    )
+    if moved != 1:
+        raise JobEnded(job_id, "ended meanwhile")
     if full_instead and disk.base_disk_id is not None:
         disk.base_disk_id = None
         disk.backup_type = BackupType.FULL
@@ -69,17 +82,26 @@ def begin_upload(
 
 
 def seal_disk(session: Session, disk_id: int, facts: SealedFacts, now: datetime) -> None:
-    """The disk's layer is on stable storage. Raises JobEnded when its job is no longer running."""
+    """The disk's layer is on stable storage; repeating it changes nothing.
+
+    Raises JobEnded when its job is no longer running.
+    """
+    moved = rows_moved(
+        session,
+        update(BackupDisk)
+        .where(
+            BackupDisk.id == disk_id,
+            BackupDisk.status == Status.RUNNING,
+            BackupDisk.sealed_at.is_(None),
+        )
+        .values(**asdict(facts), sealed_at=now),
+    )
+    if moved == 1:
+        return
     disk = session.scalars(select(BackupDisk).where(BackupDisk.id == disk_id)).one()
-    if disk.job.status is not Status.RUNNING or disk.status is not Status.RUNNING:
+    told = (disk.qcow2_path, disk.root_digest)
+    if disk.sealed_at is None or told != (facts.qcow2_path, facts.root_digest):
         raise JobEnded(disk.backup_job_id, disk.job.status)
-    disk.qcow2_path = facts.qcow2_path
-    disk.root_digest = facts.root_digest
-    disk.bytes_planned = facts.bytes_planned
-    disk.bytes_read = facts.bytes_read
-    disk.bytes_transferred = facts.bytes_transferred
-    disk.bytes_stored = facts.bytes_stored
-    disk.sealed_at = now
 
 
 def break_disk(session: Session, disk_id: int, error: SendenseError) -> bool:
@@ -92,7 +114,11 @@ def break_disk(session: Session, disk_id: int, error: SendenseError) -> bool:
             BackupDisk.status == Status.RUNNING,
             BackupDisk.sealed_at.is_(None),
         )
-        .values(status=Status.FAILED, error_reason=error.code, error_message=str(error)),
+        .values(
+            status=Status.FAILED,
+            error_reason=error.code[:64],
+            error_message=str(error)[:MAX_TEXT_CHARS],
+        ),
     )
     return bool(moved)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from hub.catalog import end_job as rules
 from hub.catalog.models import BackupJob, WarningFacts
@@ -28,14 +28,20 @@ from shared.errors import SendenseError
 ANSWER_TIMEOUT_S: Final = 600.0
 _log = structlog.get_logger(__name__)
 
+
 # A full disk or a lock under the catalog often passes; a job left "running"
 # in it would block its context until the hub starts again.
-retry_catalog = retry(
-    retry=retry_if_exception_type(CatalogUnavailable),
-    stop=stop_after_delay(30),
-    wait=wait_exponential(multiplier=0.5, max=5),
-    reraise=True,
-)
+def catalog_attempts() -> Retrying:
+    """Attempts of one transaction, for half a minute."""
+    return Retrying(
+        retry=retry_if_exception_type(CatalogUnavailable),
+        stop=stop_after_delay(30),
+        wait=wait_exponential(multiplier=0.5, max=5),
+        reraise=True,
+    )
+
+
+retry_catalog = catalog_attempts().wraps
 
 
 def end_job(

@@ -14,12 +14,12 @@ from typing import Final, Protocol
 import grpc
 import structlog
 
-from hub.catalog.models import BackupDisk
+from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk
 from hub.catalog.queries import find_disk
 from hub.catalog.upload_disk import SealedFacts, begin_upload, break_disk, seal_disk
 from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadStalled, UploadTruncated
 from hub.jobs.board import DiskProgress
-from hub.jobs.end import ask_to_end, fail_job
+from hub.jobs.end import ask_to_end, catalog_attempts, fail_job, retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Event
@@ -233,15 +233,7 @@ class _Upload:
             context = frozen.job.context
         self._limit_bytes = cluster_count(frozen.capacity_bytes) * CLUSTER_BYTES
         fits = opening.bytes_planned <= self._limit_bytes
-        with self._parts.catalog.write() as session:
-            disk = begin_upload(
-                session,
-                self.job_id,
-                self.disk_index,
-                bytes_planned=opening.bytes_planned if fits else 0,
-                full_instead=opening.full_instead,
-                full_reason=opening.full_reason,
-            )
+        disk = self._begin(opening, bytes_planned=opening.bytes_planned if fits else 0)
         if disk.sealed_at is not None:
             return disk
         self._disk_id = disk.id
@@ -267,6 +259,32 @@ class _Upload:
             self._changed.notify_all()
         self._parts.board.changed(self.job_id)
         return None
+
+    def _begin(self, opening: pb.UploadOpen, *, bytes_planned: int) -> BackupDisk:
+        for attempt in catalog_attempts():
+            with attempt, self._parts.catalog.write() as session:
+                disk = begin_upload(
+                    session,
+                    self.job_id,
+                    self.disk_index,
+                    bytes_planned=bytes_planned,
+                    full_instead=opening.full_instead,
+                    full_reason=opening.full_reason[:MAX_TEXT_CHARS],
+                    repeated=attempt.retry_state.attempt_number > 1,
+                )
+        return disk
+
+    @retry_catalog
+    def _record_seal(self, facts: SealedFacts) -> None:
+        assert self._disk_id is not None
+        with self._parts.catalog.write() as session:
+            seal_disk(session, self._disk_id, facts, self._parts.now())
+
+    @retry_catalog
+    def _record_break(self, error: SendenseError) -> None:
+        assert self._disk_id is not None
+        with self._parts.catalog.write() as session:
+            break_disk(session, self._disk_id, error)
 
     def _check_bytes(self, field: str, count: int) -> None:
         """The rows hold 63 bits, and a disk's bytes can be added up over a job."""
@@ -329,8 +347,7 @@ class _Upload:
                 bytes_transferred=self._progress.bytes_transferred,
                 bytes_stored=layer.bytes_stored,
             )
-            with self._parts.catalog.write() as session:
-                seal_disk(session, self._disk_id, facts, self._parts.now())
+            self._record_seal(facts)
         except BaseException:
             writer.discard()
             raise
@@ -381,8 +398,7 @@ class _Upload:
         assert self._disk_id is not None
         try:
             try:
-                with self._parts.catalog.write() as session:
-                    break_disk(session, self._disk_id, error)
+                self._record_break(error)
             except SendenseError as failure:
                 # The job's end marks its disks too.
                 _log.warning("disk_not_failed", job_id=self.job_id, error=str(failure))

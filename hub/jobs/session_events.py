@@ -5,11 +5,13 @@ and the agent told to clean up. Only a broken protocol does.
 """
 
 from collections.abc import Iterable
+from itertools import islice
+from typing import Final
 
 import structlog
 
 from hub.catalog.bases import FrozenDisk
-from hub.catalog.models import WarningFacts
+from hub.catalog.models import MAX_TEXT_CHARS, WarningFacts
 from hub.catalog.queries import find_job
 from hub.errors import AgentReported, JobEnded, JobNotFound, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
@@ -22,6 +24,8 @@ from sendense.v1 import agent_session_pb2 as pb
 from sendense.v1 import backup_pb2
 from shared.errors import SendenseError
 
+MAX_WARNINGS: Final = 100
+MAX_SNAPSHOTS: Final = 100
 _log = structlog.get_logger(__name__)
 
 CONSISTENCY = {
@@ -90,15 +94,15 @@ def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
             FrozenDisk(
                 disk_index=disk.disk_index,
                 vmware_disk_key=disk.vmware_disk_key,
-                disk_uuid=disk.disk_uuid,
-                label=disk.label,
+                disk_uuid=_id(disk.disk_uuid, 64),
+                label=disk.label[:255],
                 capacity_bytes=disk.capacity_bytes,
-                change_id=disk.change_id,
+                change_id=_id(disk.change_id, 255),
             )
             for disk in opened.disks
         ],
-        snapshot=opened.snapshot,
-        other_snapshots=list(opened.other_snapshots),
+        snapshot=opened.snapshot[:64],
+        other_snapshots=[name[:255] for name in islice(opened.other_snapshots, MAX_WARNINGS)],
         consistency=CONSISTENCY.get(opened.consistency_level),
         warnings=_warnings(opened.warnings),
     )
@@ -118,7 +122,8 @@ def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
 
 def _failed(parts: Parts, failed: pb.JobFailed) -> None:
     error = AgentReported(
-        failed.error.reason or "AGENT_ERROR", failed.error.message or "the agent gave no reason"
+        failed.error.reason[:64] or "AGENT_ERROR",
+        failed.error.message[:MAX_TEXT_CHARS] or "the agent gave no reason",
     )
     agent_gave_up(
         parts, failed.job_id, error, obeyed=failed.cancelled, warnings=_warnings(failed.warnings)
@@ -127,5 +132,15 @@ def _failed(parts: Parts, failed: pb.JobFailed) -> None:
 
 def _warnings(messages: Iterable[backup_pb2.BackupWarning]) -> list[WarningFacts]:
     return [
-        {"code": one.code, "message": one.message, "disk_label": one.disk_label} for one in messages
+        {
+            "code": one.code[:64],
+            "message": one.message[:MAX_TEXT_CHARS],
+            "disk_label": one.disk_label[:255],
+        }
+        for one in islice(messages, MAX_WARNINGS)
     ]
+
+
+def _id(text: str, limit: int) -> str:
+    """An id that does not fit is none: its beginning would name something else."""
+    return text if len(text) <= limit else ""

@@ -10,7 +10,7 @@ from hub.catalog.models import BackupJob
 from hub.catalog.queries import find_job
 from hub.catalog.repositories import find_repository
 from hub.catalog.start_job import job_of_request, start_job
-from hub.errors import AgentAway, AgentLost, VmAmbiguous, VmNotFound
+from hub.errors import AgentAway, AgentLost, VmAmbiguous, VmNotFound, VmUnidentified
 from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
@@ -19,6 +19,8 @@ from sendense.v1 import agent_session_pb2 as pb
 from shared.errors import InvalidArgument
 
 MAX_REQUEST_ID_CHARS: Final = 128
+MAX_VM_NAME_CHARS: Final = 255
+MAX_VM_ID_CHARS: Final = 64
 _log = structlog.get_logger(__name__)
 
 
@@ -100,11 +102,13 @@ def _find_vm(parts: Parts, request: BackupRequest) -> VmIdentity:
         raise VmNotFound(request.vm, request.site)
     if not found.agent_connected:
         raise AgentAway(found.site)
+    if max(len(found.instance_uuid), len(found.vmware_vm_id)) > MAX_VM_ID_CHARS:
+        raise VmUnidentified(found.name, f"its ids have more than {MAX_VM_ID_CHARS} characters")
     return VmIdentity(
         site=found.site,
         instance_uuid=found.instance_uuid,
         moref=found.vmware_vm_id,
-        name=found.name,
+        name=found.name[:MAX_VM_NAME_CHARS],
     )
 
 

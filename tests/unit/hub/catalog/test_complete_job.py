@@ -1,9 +1,16 @@
 """Success is reached only through the completion transaction (failures 6, 16, 24)."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
+from hub.catalog import upload_disk
+from hub.catalog.end_job import end_job
 from hub.catalog.models import BackupDisk
+from hub.catalog.upload_disk import SealedFacts, begin_upload, seal_disk
 from hub.errors import DiskNotUploadable, JobEnded, NoDisks, ProtocolViolation
 from hub.jobs.states import TRANSITIONS, BackupType, Event, Status
 from tests.unit.hub.catalog.conftest import Clock
@@ -56,6 +63,55 @@ def test_job_is_not_completed_while_a_disk_is_missing(story: Story) -> None:
     assert {disk.status for disk in after.disks} == {Status.RUNNING, Status.PENDING}
     assert after.context.successful_backups == 0
     assert after.context.last_backup_id is None
+
+
+def test_upload_begun_and_sealed_twice_changes_nothing(story: Story) -> None:
+    job = story.start()
+    (disk,) = story.open(job)
+    begin = partial(begin_upload, bytes_planned=4, full_instead=False, full_reason="")
+    with story.catalog.write() as session:
+        begin(session, job.id, 0)
+    with story.catalog.write() as session, pytest.raises(DiskNotUploadable):
+        begin(session, job.id, 0)
+    with story.catalog.write() as session:
+        assert begin(session, job.id, 0, repeated=True).status is Status.RUNNING
+    facts = SealedFacts("c/j/disk-0.qcow2", "ab" * 32, 4, 4, 2, 1)
+    for _ in range(2):
+        with story.catalog.write() as session:
+            seal_disk(session, disk.id, facts, story.now())
+    with story.catalog.write() as session, pytest.raises(JobEnded):
+        seal_disk(session, disk.id, replace(facts, root_digest="cd" * 32), story.now())
+    assert story.job(job).disks[0].root_digest == "ab" * 32
+
+
+def test_upload_of_a_disk_whose_job_just_ended_is_refused(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = story.start()
+    story.open(job)
+    real = upload_disk.find_disk
+
+    def outdated(session: Session, job_id: str, disk_index: int) -> BackupDisk:
+        found = real(session, job_id, disk_index)
+        # As another writer of MariaDB commits it meanwhile.
+        assert end_job(
+            session, job.id, Event.FAILED, reason="BROKEN", message="it broke", now=story.now()
+        )
+        return found
+
+    monkeypatch.setattr(upload_disk, "find_disk", outdated)
+    with story.catalog.write() as session:
+        with pytest.raises(JobEnded):
+            begin_upload(session, job.id, 0, bytes_planned=4, full_instead=False, full_reason="")
+        session.commit()
+    assert story.job(job).disks[0].status is Status.FAILED
+
+
+def test_words_of_an_end_are_clipped_to_what_a_row_takes(story: Story) -> None:
+    job = story.start()
+    with story.catalog.write() as session:
+        end_job(session, job.id, Event.FAILED, reason="R", message="x" * 70_000, now=story.now())
+    assert story.job(job).error_message == "x" * 4096
 
 
 def test_pending_job_cannot_complete(story: Story) -> None:

@@ -5,10 +5,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, TimeoutError
 
 from hub.catalog.engine import Catalog, newest_revision
 from hub.catalog.models import BackupDisk, BackupJob, Base
+from hub.errors import CatalogUnavailable
 from hub.jobs.states import BackupType, Status
 from shared.errors import ConfigurationError
 from tests.unit.hub.catalog.story import Story, frozen
@@ -36,6 +37,18 @@ def test_catalog_without_schema_is_refused(tmp_path: Path) -> None:
 def test_unusable_catalog_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         Catalog(url)
+
+
+def test_file_that_is_no_database_is_an_unusable_catalog(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"not a database" * 1000)
+    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+    with pytest.raises(CatalogUnavailable, match="not a database"):
+        catalog.revision()
+
+
+def test_database_without_a_free_connection_is_an_unusable_catalog(catalog: Catalog) -> None:
+    with pytest.raises(CatalogUnavailable), catalog.read():
+        raise TimeoutError("QueuePool limit reached")
 
 
 def test_sqlite_is_durable_and_keeps_foreign_keys(catalog: Catalog) -> None:

@@ -156,6 +156,44 @@ def test_job_reported_as_uploaded_before_it_was_opened_fails(
     assert hub.wait(job.job_id).error.reason == "PROTOCOL_VIOLATION"
 
 
+def test_what_an_agent_says_is_clipped_to_what_rows_take(hub: RunningHub, agent: FakeAgent) -> None:
+    long = "x" * 70_000
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(
+        job.job_id,
+        [FakeDisk("A", label=long, uuid=long, change_id=long)],
+        warnings=[pb.BackupWarning(code=long, message=long, disk_label=long)] * 5,
+        other_snapshots=[long],
+    )
+    assert agent.expect("job_plan").job_id == job.job_id
+    hub.cancel(job.job_id, long)
+    agent.expect("cancel_job")
+    agent.send(
+        job_failed=session_pb.JobFailed(
+            job_id=job.job_id, error=pb.BackupError(reason=long, message=long), cancelled=True
+        )
+    )
+    ended = hub.wait(job.job_id)
+    assert ended.status == pb.BACKUP_STATUS_CANCELLED
+    assert len(ended.error.message) == 4096
+    (disk,) = ended.disks
+    assert (len(disk.label), disk.disk_uuid, disk.disk_change_id) == (255, "", "")
+    assert {(len(one.code), len(one.message), len(one.disk_label)) for one in ended.warnings} == {
+        (64, 4096, 255)
+    }
+
+
+@pytest.mark.parametrize("capacity", [2**62, 2**63, 2**64 - 1])
+def test_disk_that_is_too_large_to_be_one_fails_its_job(
+    hub: RunningHub, agent: FakeAgent, capacity: int
+) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(job.job_id, [FakeDisk("A", capacity_bytes=capacity)])
+    assert hub.wait(job.job_id).error.reason == "PROTOCOL_VIOLATION"
+
+
 def test_job_without_disks_fails(hub: RunningHub, agent: FakeAgent) -> None:
     job = hub.start()
     agent.expect("start_job")
