@@ -44,12 +44,13 @@ def choose_base(
     session: Session,
     last_job: BackupJob | None,
     disk: FrozenDisk,
-    layer_exists: Callable[[str], bool],
+    layer_problem: Callable[[BackupDisk], str],
 ) -> BaseChoice:
     """The disk's row in the context's last completed job, when changes since it can be asked for.
 
     A disk is who its uuid and device key say, wherever it stands in the list.
-    `layer_exists` tells whether a layer path is there in the repository.
+    `layer_problem` tells why nothing can be built on a disk's layer, or "". It is
+    asked within a transaction: it looks up what was found out before.
     """
     if last_job is None:
         return BaseChoice(None, "the VM has no completed backup in this repository")
@@ -75,9 +76,20 @@ def choose_base(
     )
     if problem:
         return BaseChoice(None, problem)
-    if not base.qcow2_path or not layer_exists(base.qcow2_path):
-        return BaseChoice(None, f"the base's layer {base.qcow2_path} is not in the repository")
-    return BaseChoice(base)
+    problem = layer_problem(base)
+    return BaseChoice(None, problem) if problem else BaseChoice(base)
+
+
+def base_candidates(session: Session, context_id: str) -> Sequence[BackupDisk]:
+    """The disks among which `choose_base` will choose for the context's next job."""
+    last_job = last_completed_job(session, context_id)
+    if last_job is None:
+        return []
+    return session.scalars(
+        select(BackupDisk).where(
+            BackupDisk.backup_job_id == last_job.id, BackupDisk.status == Status.COMPLETED
+        )
+    ).all()
 
 
 def _revert_problem(snapshots: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ def open_job(
     other_snapshots: Sequence[str],
     consistency: Consistency | None,
     warnings: Sequence[WarningFacts],
-    layer_exists: Callable[[str], bool],
+    layer_problem: Callable[[BackupDisk], str],
     now: datetime,
 ) -> list[BackupDisk]:
     """Insert the disks' rows with their bases and move the job to running.
@@ -44,7 +44,7 @@ def open_job(
         if job.requested_type is BackupType.FULL:
             choice = BaseChoice(None)
         else:
-            choice = choose_base(session, last_job, disk, layer_exists)
+            choice = choose_base(session, last_job, disk, layer_problem)
             # A first backup is full as a matter of course; it is news only to
             # somebody who asked for an increment, or had backups before.
             if choice.base is None and (last_job is not None or job.requested_type is not None):

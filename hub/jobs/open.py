@@ -1,17 +1,22 @@
 """The agent opened a job: rows for its disks, a plan in return."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
-from hub.catalog.bases import FrozenDisk
-from hub.catalog.models import WarningFacts
+from hub.catalog.bases import FrozenDisk, base_candidates
+from hub.catalog.models import BackupDisk, WarningFacts
 from hub.catalog.open_job import open_job
 from hub.catalog.queries import find_job
 from hub.jobs.parts import Parts
-from hub.jobs.repositories import open_repository
-from hub.jobs.states import Consistency
+from hub.jobs.repositories import layer_base, open_repository
+from hub.jobs.states import BackupType, Consistency, Status
+from hub.repository import Repository
+from shared.errors import SendenseError
 
+# Another job became the last one meanwhile.
+NOT_CHECKED: Final = "the layer of the last backup was not checked in time"
 _log = structlog.get_logger(__name__)
 
 
@@ -31,7 +36,18 @@ def open_backup(
     ProtocolViolation, RepositoryUnusable.
     """
     with parts.catalog.read() as session:
-        repository = open_repository(find_job(session, job_id).context.repository)
+        job = find_job(session, job_id)
+        candidates = base_candidates(session, job.vm_backup_context_id)
+    repository = open_repository(job.context.repository)
+    problems: dict[int, str] = {}
+    if job.status is Status.PENDING and job.requested_type is not BackupType.FULL:
+        # Before the transaction: a slow file system must not hold the catalog's lock.
+        keys = {disk.vmware_disk_key for disk in disks}
+        problems = {
+            row.id: layer_problem(repository, row)
+            for row in candidates
+            if row.vmware_disk_key in keys
+        }
     with parts.catalog.write() as session:
         rows = open_job(
             session,
@@ -41,7 +57,7 @@ def open_backup(
             other_snapshots=other_snapshots,
             consistency=consistency,
             warnings=warnings,
-            layer_exists=lambda path: (repository.path / path).is_file(),
+            layer_problem=lambda row: problems.get(row.id, NOT_CHECKED),
             now=parts.now(),
         )
         plan = [
@@ -55,3 +71,14 @@ def open_backup(
     )
     parts.board.changed(job_id)
     return plan
+
+
+def layer_problem(repository: Repository, row: BackupDisk) -> str:
+    """Why no increment can be built on a completed disk's layer, or ""."""
+    try:
+        root_digest = repository.check_layer(layer_base(row))
+    except SendenseError as error:
+        return f"the last backup cannot be built on: {error}"
+    if root_digest.hex() != row.root_digest:
+        return f"layer {row.qcow2_path} has another root digest than the catalog"
+    return ""

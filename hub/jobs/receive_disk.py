@@ -21,9 +21,9 @@ from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadStal
 from hub.jobs.board import DiskProgress
 from hub.jobs.end import ask_to_end, catalog_attempts, fail_job, retry_catalog
 from hub.jobs.parts import Parts
-from hub.jobs.repositories import open_repository
+from hub.jobs.repositories import layer_base, open_repository
 from hub.jobs.states import Event
-from hub.repository import LayerBase, LayerIdentity, LayerWriter
+from hub.repository import LayerIdentity, LayerWriter
 from sendense.clusters import CLUSTER_BYTES, cluster_count
 from sendense.codec import FrameCorrupt, FrameInvalid, from_frame
 from sendense.v1 import clusters_pb2
@@ -252,7 +252,9 @@ class _Upload:
             disk_label=disk.label,
             capacity_bytes=disk.capacity_bytes,
         )
-        self._writer = open_repository(context.repository).new_layer(identity, _layer_base(disk))
+        self._writer = open_repository(context.repository).new_layer(
+            identity, layer_base(disk.base) if disk.base is not None else None
+        )
         self._change_id = disk.disk_change_id
         with self._changed:
             self._opened = True
@@ -430,15 +432,3 @@ class _Upload:
             if self._error is None:
                 self._error = error
             self._changed.notify_all()
-
-
-def _layer_base(disk: BackupDisk) -> LayerBase | None:
-    base = disk.base
-    if base is None:
-        return None
-    return LayerBase(
-        path=base.qcow2_path or "",
-        job_id=base.backup_job_id,
-        disk_index=base.disk_index,
-        change_id=base.disk_change_id,
-    )

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from hub.catalog import repositories as rules
-from hub.catalog.models import BackupRepository
+from hub.catalog.models import BackupDisk, BackupRepository
 from hub.jobs.parts import Parts
-from hub.repository import Repository
+from hub.repository import LayerBase, Repository
 from shared.errors import InvalidArgument
 
 NAME: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
@@ -17,6 +17,16 @@ MAX_PATH_CHARS: Final = 1024
 def open_repository(row: BackupRepository) -> Repository:
     """The folder of a row. Raises RepositoryUnusable."""
     return Repository.open(Path(row.path), repository_id=row.id)
+
+
+def layer_base(row: BackupDisk) -> LayerBase:
+    """The layer of a completed disk, as an increment's base."""
+    return LayerBase(
+        path=row.qcow2_path or "",
+        job_id=row.backup_job_id,
+        disk_index=row.disk_index,
+        change_id=row.disk_change_id,
+    )
 
 
 def create_repository(parts: Parts, *, name: str, path: str, default: bool) -> BackupRepository:

@@ -154,6 +154,15 @@ class Repository:
             make_folders(self.path, job_folder(identity.context_id, identity.job_id))
         return LayerWriter(self.path, layer, ManifestHeader(identity, base, root_digest))
 
+    def check_layer(self, base: LayerBase) -> bytes:
+        """Open a layer, by its manifest, and all below it, as an increment's base.
+
+        Returns its root digest. Raises LayerDamaged, InvalidArgument for a path
+        that cannot be a layer's.
+        """
+        checked_layer_path(base.path)
+        return self._opened_base(base).footer.root_digest
+
     def open_chain(self, layer_paths: Sequence[str]) -> Chain:
         """Open a layer and those below it, newest first, as the catalog names them.
 
@@ -252,9 +261,7 @@ class Repository:
         """Open the whole chain below, so that a broken one is told before the upload."""
         if len(backing_name(layer, checked_layer_path(base.path)).encode()) > BACKING_NAME_LIMIT:
             raise InvalidArgument("job_id", "the ids are too long for a QCOW2 backing file name")
-        with Descriptors(self.path) as files:
-            newest: SealedManifest = open_lineage(files, base.path)[0]
-            check_base(newest, base)
+        newest = self._opened_base(base)
         if newest.capacity_bytes > identity.capacity_bytes:
             raise LayerDamaged(
                 base.path,
@@ -262,6 +269,12 @@ class Repository:
                 f"({identity.capacity_bytes} bytes): it cannot be its base",
             )
         return newest.footer.root_digest
+
+    def _opened_base(self, base: LayerBase) -> SealedManifest:
+        with Descriptors(self.path) as files:
+            newest: SealedManifest = open_lineage(files, base.path)[0]
+            check_base(newest, base)
+        return newest
 
     def _check_identity(self) -> None:
         """Raise RepositoryUnusable unless this repository's mark is in the folder.

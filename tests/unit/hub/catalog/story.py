@@ -61,7 +61,7 @@ class Story:
         self,
         job: BackupJob,
         *disks: FrozenDisk,
-        layer_exists: Callable[[str], bool] = lambda path: True,
+        layer_problem: Callable[[BackupDisk], str] = lambda row: "",
         other_snapshots: Sequence[str] = (),
     ) -> Sequence[BackupDisk]:
         with self.catalog.write() as session:
@@ -73,7 +73,7 @@ class Story:
                 other_snapshots=other_snapshots,
                 consistency=Consistency.CRASH,
                 warnings=[],
-                layer_exists=layer_exists,
+                layer_problem=layer_problem,
                 now=self.now(),
             )
 

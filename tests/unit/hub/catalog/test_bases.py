@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hub.catalog.bases import FrozenDisk
+from hub.catalog.models import BackupDisk
 from hub.jobs.states import BackupType, Event
 from tests.unit.hub.catalog.story import GIB, PGTEST, Story, frozen
 
@@ -124,19 +125,19 @@ def test_change_id_that_did_not_go_back_has_a_base(story: Story, before: str, no
     assert story.whole(frozen(change_id=now)).disks[0].base_disk_id == first.disks[0].id
 
 
-def test_base_whose_layer_is_gone_is_no_base(story: Story) -> None:
-    story.whole()
+def test_base_whose_layer_cannot_be_built_on_is_no_base(story: Story) -> None:
+    first = story.whole()
     job = story.start()
-    asked: list[str] = []
+    asked: list[int] = []
 
-    def gone(path: str) -> bool:
-        asked.append(path)
-        return False
+    def gone(row: BackupDisk) -> str:
+        asked.append(row.id)
+        return "its layer is gone"
 
-    (disk,) = story.open(job, layer_exists=gone)
+    (disk,) = story.open(job, layer_problem=gone)
     assert disk.base_disk_id is None
-    assert len(asked) == 1
-    assert "not in the repository" in story.job(job).warnings[0]["message"]
+    assert asked == [first.disks[0].id]
+    assert "its layer is gone" in story.job(job).warnings[0]["message"]
 
 
 def test_other_sites_and_repositories_have_no_say(story: Story) -> None:

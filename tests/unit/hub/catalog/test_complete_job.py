@@ -225,7 +225,7 @@ def test_job_without_disks_is_refused(story: Story) -> None:
             other_snapshots=[],
             consistency=None,
             warnings=[],
-            layer_exists=lambda path: True,
+            layer_problem=lambda row: "",
             now=story.now(),
         )
 

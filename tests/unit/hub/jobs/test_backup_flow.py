@@ -2,8 +2,11 @@
 
 import json
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import grpc
+import pytest
 
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
@@ -94,21 +97,49 @@ def test_increment_whose_changes_are_unknown_becomes_a_layer_without_a_base(
     assert hub.restored(done.job_id) == raw_bytes("CD")
 
 
-def test_increment_is_full_when_the_base_layer_was_taken_away(
-    hub: RunningHub, agent: FakeAgent
+def take_away(layer: Path) -> None:
+    layer.unlink()
+
+
+def take_manifest_away(layer: Path) -> None:
+    layer.with_suffix(".manifest").unlink()
+
+
+def damage_manifest(layer: Path) -> None:
+    manifest = layer.with_suffix(".manifest")
+    content = bytearray(manifest.read_bytes())
+    content[-100] ^= 1
+    manifest.write_bytes(content)
+
+
+def cut(layer: Path) -> None:
+    layer.write_bytes(layer.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [take_away, take_manifest_away, damage_manifest, cut])
+@pytest.mark.parametrize("damaged", [0, 1], ids=["full", "increment"])
+def test_increment_is_full_when_a_layer_below_cannot_be_used(
+    hub: RunningHub, agent: FakeAgent, damage: Callable[[Path], None], damaged: int
 ) -> None:
-    job = hub.start()
-    agent.expect("start_job")
-    agent.run_job(job.job_id, [FakeDisk("AB")])
-    first = hub.wait(job.job_id)
-    (hub.repository_folder() / first.disks[0].qcow2_path).unlink()
+    jobs = []
+    for number in range(2):
+        job = hub.start()
+        agent.expect("start_job")
+        agent.run_job(job.job_id, [FakeDisk("AB", change_id=f"52 aa/{number}")])
+        jobs.append(hub.wait(job.job_id))
+    assert jobs[1].backup_type == pb.BACKUP_TYPE_INCREMENTAL
+    damage(hub.repository_folder() / jobs[damaged].disks[0].qcow2_path)
     job = hub.start()
     agent.expect("start_job")
     plan = agent.run_job(job.job_id, [FakeDisk("CD", change_id="52 aa/2")])
     assert plan.disks[0].backup_type == pb.BACKUP_TYPE_FULL
     done = hub.wait(job.job_id)
-    assert "not in the repository" in done.warnings[0].message
-    assert refusal(lambda: hub.restored(first.job_id))[:2] == (
+    assert done.status == pb.BACKUP_STATUS_COMPLETED
+    (warning,) = done.warnings
+    assert warning.code == "FULL_INSTEAD_OF_INCREMENTAL"
+    assert "cannot be built on" in warning.message
+    assert hub.restored(job.job_id) == raw_bytes("CD")
+    assert refusal(lambda: hub.restored(jobs[damaged].job_id))[:2] == (
         grpc.StatusCode.DATA_LOSS,
         "LAYER_DAMAGED",
     )
