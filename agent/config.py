@@ -1,6 +1,5 @@
 """The agent's settings: a TOML file, overridden by SENDENSE_AGENT_* of the environment."""
 
-import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import SettingsConfigDict, SettingsError
 
+from agent.pipeline import DEFAULT_THREADS
 from agent.vsphere.settings import VsphereSettings
 from sendense.channel import open_channel
 from sendense.codec import DEFAULT_LEVEL
@@ -47,7 +47,7 @@ class AgentSettings(FileSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     jobs_in_parallel: Annotated[int, Field(ge=1, le=64)] = 2
     disks_in_parallel: Annotated[int, Field(ge=1, le=64)] = 2  # of one job
-    compress_threads: Annotated[int, Field(ge=1, le=256)] = os.cpu_count() or 1
+    compress_threads: Annotated[int, Field(ge=1, le=256)] = DEFAULT_THREADS
     compression_level: Annotated[int, Field(ge=1, le=19)] = DEFAULT_LEVEL
     inventory_interval_s: Annotated[float, Field(gt=0)] = 60.0
 
