@@ -123,11 +123,16 @@ class Hub:
             yield client
 
     def files(self) -> list[str]:
-        """Everything in the repository but its own description, relative."""
+        """Everything in the repository but its own description, relative.
+
+        A job's folder may be removed meanwhile: it is told that the job ended
+        before its files go.
+        """
         return sorted(
-            str(p.relative_to(self.repository))
-            for p in self.repository.rglob("*")
-            if p.is_file() and p.name != "sendense-repository.json"
+            str(Path(folder, name).relative_to(self.repository))
+            for folder, _, names in os.walk(self.repository)
+            for name in names
+            if name != "sendense-repository.json"
         )
 
 

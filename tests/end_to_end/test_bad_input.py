@@ -200,7 +200,7 @@ def test_a_failed_job_is_never_a_base_and_leaves_no_files(
     agent.program.signal(signal.SIGCONT)
     ended = client.wait(cancelled.job_id, timeout_s=60)
     assert ended.status == pb.BACKUP_STATUS_CANCELLED
-    assert hub.files() == files
+    wait_for("files of the cancelled job removed", lambda: hub.files() == files)
     assert vm.snapshots == []
     vm.disks[0].write(MIB, b"two")
     job = client.wait(client.start_backup("bumpy").job_id, timeout_s=60)

@@ -45,7 +45,10 @@ def _assert_next_backup_is_whole(
     assert restorer.restore(job.job_id, 0) == Witness.of_disk(vm.disks[0])
     assert vm.snapshots == []
     # Of both jobs, only the completed one has files.
-    assert {path.split("/")[1] for path in hub.files()} == {job.job_id}
+    wait_for(
+        "files of the completed job alone",
+        lambda: {path.split("/")[1] for path in hub.files()} == {job.job_id},
+    )
 
 
 def test_a_killed_agent_fails_its_job_and_sweeps_its_snapshot_at_the_next_start(
