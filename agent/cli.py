@@ -5,7 +5,6 @@ behind, 2 configuration, 3 vSphere refuses user, password or certificate, 4
 vSphere cannot be reached (`check` alone: `run` keeps trying).
 """
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -103,8 +102,6 @@ def check(config: ConfigOption = None) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    # gRPC writes remarks about connections to standard error unless told otherwise.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     app()
 
 

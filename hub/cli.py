@@ -1,7 +1,6 @@
 """`sendense-hub`: init, serve, db."""
 
 import json
-import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -122,8 +121,6 @@ def current(config: ConfigOption = None) -> None:
 
 def main() -> None:
     """Run the command line; an error is one sentence and exit code 1."""
-    # gRPC writes remarks about connections to standard error unless told otherwise.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app()
     except SendenseError as error:

@@ -1,6 +1,5 @@
 """The `sendense` command: its groups of commands, and how it ends."""
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -90,8 +89,6 @@ def _interrupt(signal_number: int, frame: object) -> NoReturn:
 
 def main() -> None:
     """Entry point of the program."""
-    # gRPC writes remarks about connections to standard error unless told otherwise.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Asked to end politely, a restore removes its partial file as after Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
