@@ -7,6 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
+from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
 from hub.errors import JobEnded, ProtocolViolation
@@ -42,6 +43,8 @@ def complete_job(
     Raises JobNotFound, JobEnded, ProtocolViolation; the caller's transaction is
     then rolled back and no row has moved.
     """
+    # Of two completions the second one looks when the first one has committed.
+    lock_context_of(session, job_id)
     job = require_sealed(session, job_id)
     if job.status is Status.COMPLETED:
         return False

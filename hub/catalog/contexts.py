@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.catalog.ids import INSERT_ATTEMPTS, candidates
-from hub.catalog.models import VmBackupContext
-from hub.errors import CatalogUnavailable, ContextNotFound
+from hub.catalog.models import BackupJob, VmBackupContext
+from hub.errors import CatalogUnavailable, ContextNotFound, JobNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,31 @@ def find_context(session: Session, context_id: str) -> VmBackupContext:
     if context is None:
         raise ContextNotFound(context_id)
     return context
+
+
+def lock_context(session: Session, context_id: str) -> None:
+    """Hold the context's row until the transaction ends. Raises ContextNotFound.
+
+    Rules that move the rows of a job begin with it: two writers of MariaDB then
+    wait here for one another, not for parts of what the other has locked. The
+    one write transaction of SQLite needs no lock.
+    """
+    query = select(VmBackupContext.context_id).where(VmBackupContext.context_id == context_id)
+    if session.scalars(query.with_for_update()).first() is None:
+        raise ContextNotFound(context_id)
+
+
+def lock_context_of(session: Session, job_id: str) -> str:
+    """`lock_context` for the job's context; its id. Raises JobNotFound."""
+    query = select(BackupJob.vm_backup_context_id).where(BackupJob.id == job_id)
+    context_id = session.scalars(query).first()
+    if context_id is None:
+        raise JobNotFound(job_id)
+    try:
+        lock_context(session, context_id)
+    except ContextNotFound as error:
+        raise JobNotFound(job_id) from error
+    return context_id
 
 
 def sites_of_vm(session: Session, vm: str, site: str) -> Sequence[str]:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
+from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
 from hub.jobs.states import LIVE, Event, Status, sources, target
@@ -29,6 +30,7 @@ def end_job(
     warnings are added then. Raises JobNotFound.
     """
     message = message[:MAX_TEXT_CHARS]
+    lock_context_of(session, job_id)
     job = find_job(session, job_id)
     if warnings:
         session.execute(

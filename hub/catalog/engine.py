@@ -16,6 +16,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     NotSupportedError,
+    OperationalError,
     ProgrammingError,
     TimeoutError,
 )
@@ -25,6 +26,14 @@ from hub.errors import CatalogUnavailable
 from shared.errors import ConfigurationError
 
 LOCK_TIMEOUT_S = 30
+# What the rules count on, whatever the server's configuration says: a value that does
+# not fit is refused, not cut, and a table is InnoDB or is not made.
+_MARIADB_SESSION = (
+    f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, "
+    "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+)
+# A CHECK is violated, as MariaDB and MySQL number it; the driver calls it operational.
+_CHECK_VIOLATED = ((4025,), (3819,))
 
 
 class Catalog:
@@ -49,7 +58,12 @@ class Catalog:
                 pool_size=8,
                 max_overflow=56,
                 pool_timeout=LOCK_TIMEOUT_S,
-                connect_args={"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60},
+                connect_args={
+                    "connect_timeout": 10,
+                    "read_timeout": 60,
+                    "write_timeout": 60,
+                    "init_command": _MARIADB_SESSION,
+                },
             )
         else:
             raise ConfigurationError("catalog_url", f"{backend} is no catalog database")
@@ -158,6 +172,10 @@ def _translated() -> Iterator[None]:
         yield
     except (IntegrityError, DataError, ProgrammingError, NotSupportedError):
         raise  # a defect of ours, which trying again does not mend
+    except OperationalError as error:
+        if error.orig is not None and error.orig.args[:1] in _CHECK_VIOLATED:
+            raise IntegrityError(error.statement, error.params, error.orig) from error
+        raise CatalogUnavailable(str(error.orig)) from error
     except DBAPIError as error:
         raise CatalogUnavailable(str(error.orig)) from error
     except TimeoutError as error:

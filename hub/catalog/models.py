@@ -95,7 +95,8 @@ class VmBackupContext(Base):
     instance_uuid: Mapped[str] = mapped_column(String(64))
     site: Mapped[str] = mapped_column(String(ID_CHARS))
     repository_id: Mapped[str] = mapped_column(ForeignKey("backup_repositories.id"))
-    # Jobs started; the number of the newest one is its run_number.
+    # Jobs started; the number of the newest one is its run_number. This and the next two
+    # count what ever happened: deleting a job takes nothing back.
     total_backups_run: Mapped[int] = mapped_column(Integer(), default=0)
     successful_backups: Mapped[int] = mapped_column(Integer(), default=0)
     failed_backups: Mapped[int] = mapped_column(Integer(), default=0)
@@ -170,8 +171,12 @@ class BackupDisk(Base):
     label: Mapped[str] = mapped_column(String(255))
     capacity_bytes: Mapped[int] = mapped_column(BigInteger())
     backup_type: Mapped[BackupType] = mapped_column(checked(BackupType, "type"))
-    # No action on delete: a base that an increment needs cannot be deleted alone.
-    base_disk_id: Mapped[int | None] = mapped_column(ForeignKey("backup_disks.id"), index=True)
+    # InnoDB checks row by row: without an action on delete, it would refuse to delete a
+    # context with a chain. That a base stays while an increment needs it is a rule of
+    # delete_jobs.py; an increment that lost its base by plain SQL is no restore point.
+    base_disk_id: Mapped[int | None] = mapped_column(
+        ForeignKey("backup_disks.id", ondelete="SET NULL"), index=True
+    )
     disk_change_id: Mapped[str] = mapped_column(String(255), default="")
     qcow2_path: Mapped[str | None] = mapped_column(String(512))
     bytes_planned: Mapped[int] = mapped_column(BigInteger(), default=0)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from hub.catalog.bases import BaseChoice, FrozenDisk, choose_base, last_completed_job
 from hub.catalog.compare_and_set import rows_moved
+from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
 from hub.catalog.queries import find_job
 from hub.errors import JobEnded, NoDisks, ProtocolViolation
@@ -31,6 +32,8 @@ def open_job(
     Repeating it returns the rows that are there. Raises JobNotFound, JobEnded,
     NoDisks, ProtocolViolation.
     """
+    # A base that is chosen here cannot be deleted before the row that needs it is there.
+    lock_context_of(session, job_id)
     job = find_job(session, job_id)
     if job.status is Status.RUNNING:
         return _rows(session, job_id)

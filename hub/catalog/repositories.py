@@ -34,6 +34,12 @@ def find_repository(session: Session, repository: str) -> BackupRepository:
     return next((row for row in found if row.name == repository), found[0])
 
 
+def lock_repository(session: Session, repository_id: str) -> None:
+    """Hold the repository's row until the transaction ends; before any context's row."""
+    query = select(BackupRepository.id).where(BackupRepository.id == repository_id)
+    session.scalars(query.with_for_update()).first()
+
+
 def all_repositories(session: Session) -> Sequence[BackupRepository]:
     """Ordered by name."""
     return session.scalars(select(BackupRepository).order_by(BackupRepository.name)).all()

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hub.catalog.contexts import VmIdentity, find_or_add_context
 from hub.catalog.ids import INSERT_ATTEMPTS, candidates
 from hub.catalog.models import BackupJob, VmBackupContext
+from hub.catalog.repositories import lock_repository
 from hub.errors import BackupRunning, CatalogUnavailable
 from hub.jobs.states import BackupType, Status
 
@@ -44,6 +45,9 @@ def start_job(
 
     Raises BackupRunning when the database refuses a second live job of the context.
     """
+    # First backups of one VM that race would insert the same context: InnoDB makes
+    # the losers wait with locks that both hold, and then for one another.
+    lock_repository(session, repository_id)
     context = find_or_add_context(session, vm, repository_id, now)
     session.execute(
         update(VmBackupContext)

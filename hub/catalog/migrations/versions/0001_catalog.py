@@ -168,7 +168,10 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["base_disk_id"], ["backup_disks.id"], name=op.f("fk_backup_disks_base_disk_id")
+            ["base_disk_id"],
+            ["backup_disks.id"],
+            name=op.f("fk_backup_disks_base_disk_id"),
+            ondelete="SET NULL",
         ),
         sa.ForeignKeyConstraint(
             ["vm_backup_context_id"],

@@ -1,6 +1,10 @@
-"""A migrated catalog with one repository, and short words for what happens to jobs."""
+"""A migrated catalog with one repository, and short words for what happens to jobs.
 
-from collections.abc import Iterator
+Every test that uses a catalog runs on SQLite and on MariaDB.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import pytest
 
 from hub.catalog.engine import Catalog
 from hub.catalog.repositories import add_repository
+from tests.mariadb_server import MariadbServer, private_mariadb
 from tests.unit.hub.catalog.story import Story
 
 NOON = datetime(2025, 10, 8, 12, 5, 59, 123456, tzinfo=UTC)
@@ -31,9 +36,43 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """The server of this test process."""
+    with private_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+def empty_catalog(
+    engine_name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], Catalog]]:
+    """`empty_catalog()` is a catalog in a database of its own, without a schema."""
+    with ExitStack() as stack:
+
+        def make() -> Catalog:
+            if engine_name == "sqlite":
+                number = len(list(tmp_path.glob("catalog-*.db")))
+                (tmp_path / f"catalog-{number}.db").touch()
+                url = f"sqlite:///{tmp_path / f'catalog-{number}.db'}"
+            else:
+                server: MariadbServer = request.getfixturevalue("mariadb")
+                url = stack.enter_context(server.database())
+            catalog = Catalog(url)
+            stack.callback(catalog.close)
+            return catalog
+
+        yield make
+
+
+@pytest.fixture
+def catalog(empty_catalog: Callable[[], Catalog], tmp_path: Path) -> Catalog:
+    catalog = empty_catalog()
     catalog.upgrade()
     with catalog.write() as session:
         for name in ("default", "other"):
@@ -45,8 +84,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
                 default=False,
                 now=NOON,
             )
-    yield catalog
-    catalog.close()
+    return catalog
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The row of a site's agent, and the id that its snapshots carry."""
 
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 from hub.catalog.agents import AgentFacts, record_departure, record_registration
 from hub.catalog.engine import Catalog
@@ -23,9 +23,8 @@ def test_agent_id_of_a_site_stays_when_it_comes_back(catalog: Catalog) -> None:
 
 
 def test_agent_id_is_another_in_another_catalog_at_the_same_moment(
-    catalog: Catalog, tmp_path: Path
+    catalog: Catalog, empty_catalog: Callable[[], Catalog]
 ) -> None:
-    other = Catalog(f"sqlite:///{tmp_path / 'other.db'}")
+    other = empty_catalog()
     other.upgrade()
     assert registered(other) != registered(catalog)
-    other.close()
