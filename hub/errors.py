@@ -32,6 +32,22 @@ class VmNotFound(SendenseError):
     vm: str
     site: str = ""
 
+    def __str__(self) -> str:
+        if not self.site:
+            return super().__str__()
+        return f"site {self.site!r} has no VM {self.vm!r}; sendense vm list shows those known"
+
+
+@dataclass(eq=False)
+class SiteNotFound(SendenseError):
+    """No agent ever registered for the site that a request names."""
+
+    code: ClassVar[str] = "SITE_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "there is no site {site!r}; sendense agent list shows all"
+
+    site: str
+
 
 @dataclass(eq=False)
 class VmAmbiguous(SendenseError):
@@ -202,6 +218,36 @@ class JobEnded(SendenseError):
 
     job_id: str
     job_status: str
+
+
+@dataclass(eq=False)
+class JobNotEnded(SendenseError):
+    """What is to be deleted has, or is, a job that has not ended."""
+
+    code: ClassVar[str] = "JOB_NOT_ENDED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "backup job {job_id} has not ended: wait for its end or cancel it, then delete again"
+    )
+
+    job_id: str
+
+
+@dataclass(eq=False)
+class JobHasDependants(SendenseError):
+    """Later jobs build on the job; without it they could not be restored."""
+
+    code: ClassVar[str] = "JOB_HAS_DEPENDANTS"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "later backups build on {job_id}: {dependants}; delete them first, or with it by cascade"
+    )
+
+    job_id: str
+    dependants: Sequence[str]  # oldest first
+
+    def __str__(self) -> str:
+        return self.text.format(job_id=self.job_id, dependants=", ".join(self.dependants))
 
 
 @dataclass(eq=False)
@@ -398,7 +444,7 @@ class Cancelled(SendenseError):
 
     code: ClassVar[str] = "CANCELLED"
     status: ClassVar[StatusCode] = StatusCode.CANCELLED
-    text: ClassVar[str] = "cancelled: {why}"
+    text: ClassVar[str] = "{why}"
 
     why: str
 

@@ -15,7 +15,7 @@ import grpc
 import structlog
 
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk
-from hub.catalog.queries import find_disk
+from hub.catalog.queries import find_disk, find_job
 from hub.catalog.upload_disk import SealedFacts, begin_upload, break_disk, seal_disk
 from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadStalled, UploadTruncated
 from hub.jobs.board import DiskProgress
@@ -202,7 +202,7 @@ class _Upload:
                 self._append(writer, part.frame)
             elif kind == "progress":
                 self._check_bytes("bytes_read", part.progress.bytes_read)
-                self._progress.bytes_read = part.progress.bytes_read
+                self._has_read(part.progress.bytes_read)
             elif kind == "finish":
                 self._finish(part.finish)
                 return
@@ -288,6 +288,11 @@ class _Upload:
         with self._parts.catalog.write() as session:
             break_disk(session, self._disk_id, error)
 
+    @retry_catalog
+    def _cancel_requested(self) -> bool:
+        with self._parts.catalog.read() as session:
+            return find_job(session, self.job_id).cancel_requested_at is not None
+
     def _check_bytes(self, field: str, count: int) -> None:
         """The rows hold 63 bits, and a disk's bytes can be added up over a job."""
         if count > self._limit_bytes:
@@ -295,6 +300,10 @@ class _Upload:
                 f"disk {self.disk_index} of {self.job_id}: {field} is {count}, "
                 f"but the disk has {self._limit_bytes} bytes"
             )
+
+    def _has_read(self, bytes_read: int) -> None:
+        """The agent has read at least so much."""
+        self._progress.bytes_read = max(self._progress.bytes_read, bytes_read)
 
     def _append(self, writer: LayerWriter, frame: clusters_pb2.ClusterFrame) -> None:
         """A constant number of operations, whatever the frame holds."""
@@ -311,6 +320,9 @@ class _Upload:
         self._progress.bytes_transferred += size
         self._parts.metrics.bytes_received.inc(size)
         self._clusters += len(batch)
+        # The agent reports in intervals, and what it sent it has read.
+        arrived = self._clusters * CLUSTER_BYTES
+        self._has_read(min(arrived, self._progress.bytes_planned))
         with self._changed:
             self._frames += 1
             # A frame of zero clusters has no payload and is to be acknowledged too.
@@ -396,9 +408,15 @@ class _Upload:
             self._note(error)
 
     def _fail_disk(self, error: SendenseError, *, broke: bool) -> None:
-        _log.warning("upload_failed", job_id=self.job_id, disk=self.disk_index, error=str(error))
         assert self._disk_id is not None
         try:
+            if broke and self._cancel_requested():
+                # The agent obeys. Its disk did not fail: the job's end cancels it.
+                _log.info("upload_cancelled", job_id=self.job_id, disk=self.disk_index)
+                return
+            _log.warning(
+                "upload_failed", job_id=self.job_id, disk=self.disk_index, error=str(error)
+            )
             try:
                 self._record_break(error)
             except SendenseError as failure:

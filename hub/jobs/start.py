@@ -12,6 +12,7 @@ from hub.catalog.repositories import find_repository
 from hub.catalog.start_job import job_of_request, start_job
 from hub.errors import AgentAway, AgentLost, VmAmbiguous, VmNotFound, VmUnidentified
 from hub.jobs.end import end_or_owe
+from hub.jobs.known_names import require_site
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import BackupType, Event
@@ -39,7 +40,7 @@ class BackupRequest:
 def start_backup(parts: Parts, request: BackupRequest) -> BackupJob:
     """A new pending job, handed to the VM's agent; for a repeated request id, its job.
 
-    Raises InvalidArgument, VmNotFound, VmAmbiguous, VmUnidentified, AgentAway,
+    Raises InvalidArgument, SiteNotFound, VmNotFound, VmAmbiguous, VmUnidentified, AgentAway,
     RepositoryNotFound, NoDefaultRepository, RepositoryUnusable, BackupRunning.
     """
     if not request.vm:
@@ -99,6 +100,7 @@ def _find_vm(parts: Parts, request: BackupRequest) -> VmIdentity:
             raise VmAmbiguous(request.vm, away)
         if away:
             raise AgentAway(away[0])
+        require_site(parts, request.site)
         raise VmNotFound(request.vm, request.site)
     if not found.agent_connected:
         raise AgentAway(found.site)

@@ -6,12 +6,14 @@ from typing import Final
 
 import grpc
 
+from hub.catalog.contexts import find_context
 from hub.catalog.lists import list_jobs
 from hub.catalog.models import BackupJob
 from hub.catalog.queries import find_job
 from hub.errors import HubStopping
 from hub.jobs.board import Watch
 from hub.jobs.end import cancel_backup
+from hub.jobs.known_names import require_vm_name
 from hub.jobs.parts import Parts
 from hub.jobs.start import BackupRequest, start_backup
 from hub.jobs.states import LIVE
@@ -59,20 +61,24 @@ class BackupService(BackupServiceServicer):
     def ListBackups(
         self, request: pb.ListBackupsRequest, context: grpc.ServicerContext
     ) -> pb.ListBackupsResponse:
-        with status_from(context), self._parts.catalog.read() as session:
-            jobs, more = list_jobs(
-                session,
-                vm_name=request.vm_name,
-                context_id=request.context_id,
-                repository=request.repository,
-                status=status_asked(request.status),
-                page_size=request.page_size,
-                page_token=request.page_token,
-            )
-            return pb.ListBackupsResponse(
-                backups=[backup_message(job, with_disks=False) for job in jobs],
-                next_page_token=more,
-            )
+        with status_from(context):
+            require_vm_name(self._parts, request.vm_name)
+            with self._parts.catalog.read() as session:
+                if request.context_id:
+                    find_context(session, request.context_id)
+                jobs, more = list_jobs(
+                    session,
+                    vm_name=request.vm_name,
+                    context_id=request.context_id,
+                    repository=request.repository,
+                    status=status_asked(request.status),
+                    page_size=request.page_size,
+                    page_token=request.page_token,
+                )
+                return pb.ListBackupsResponse(
+                    backups=[backup_message(job, with_disks=False) for job in jobs],
+                    next_page_token=more,
+                )
 
     def WatchBackup(
         self, request: pb.WatchBackupRequest, context: grpc.ServicerContext

@@ -3,6 +3,7 @@
 import grpc
 
 from hub.catalog.agents import all_agents, find_agent, live_jobs_per_site
+from hub.jobs.known_names import require_site
 from hub.jobs.parts import Parts
 from hub.services.messages import agent_message
 from sendense.v1 import inventory_pb2 as pb
@@ -44,6 +45,7 @@ class InventoryService(InventoryServiceServicer):
         self, request: pb.ListVirtualMachinesRequest, context: grpc.ServicerContext
     ) -> pb.ListVirtualMachinesResponse:
         with status_from(context):
+            require_site(self._parts, request.site)
             return pb.ListVirtualMachinesResponse(
                 virtual_machines=self._parts.agents.virtual_machines(
                     site=request.site, name=request.name

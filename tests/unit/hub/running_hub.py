@@ -102,6 +102,13 @@ class RunningHub:
                 assert time.monotonic() < deadline, found
             pause.wait(0.01)
 
+    def wait_until_no_upload(self) -> None:
+        """Wait until the hub let go of all uploads."""
+        deadline, pause = time.monotonic() + 20, threading.Event()
+        while self.parts.uploads.count():
+            assert time.monotonic() < deadline, "the upload goes on"
+            pause.wait(0.01)
+
     def wait_until_away(self, site: str) -> None:
         """Wait until the hub let go of the site's agent."""
         deadline, pause = time.monotonic() + 20, threading.Event()

@@ -207,23 +207,53 @@ def test_cancelled_job_ends_when_the_agent_has_cleaned_up(
 ) -> None:
     job = hub.start()
     agent.expect("start_job")
-    agent.open_job(job.job_id, [FakeDisk("AB")])
+    agent.open_job(job.job_id, [FakeDisk("A"), FakeDisk("AB", key=2001, uuid="u2")])
     agent.expect("job_plan")
+    agent.upload(job.job_id, 0, "A")
     with Uploading(agent.channel) as up:
-        up.open(job.job_id, 0)
+        up.open(job.job_id, 1, bytes_planned=2 * 65536)
         up.frame(batches("AB")[0])
         up.until("ack")
         assert hub.cancel(job.job_id, "wrong window").status == pb.BACKUP_STATUS_RUNNING
-        assert agent.expect("cancel_job").job_id == job.job_id
+        told = agent.expect("cancel_job")
+        assert (told.job_id, told.reason) == (job.job_id, "wrong window")
         up.call.cancel()
-        hub.wait(job.job_id, lambda backup: backup.disks[0].status == pb.BACKUP_STATUS_FAILED)
+        hub.wait_until_no_upload()
+    assert hub.get(job.job_id).status == pb.BACKUP_STATUS_RUNNING
     agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id, cancelled=True))
     ended = hub.wait(job.job_id)
     assert ended.status == pb.BACKUP_STATUS_CANCELLED
-    assert "wrong window" in ended.error.message
+    # Breaking off the upload was how the agent obeyed, not a failure of the disk.
+    assert [disk.status for disk in ended.disks] == [pb.BACKUP_STATUS_CANCELLED] * 2
+    for told in (ended, *ended.disks):
+        assert (told.error.reason, told.error.message) == ("CANCELLED", "wrong window")
+    # What was sent had been read, though the agent had not yet said so.
+    assert ended.disks[1].bytes_read == 65536 >= ended.disks[1].bytes_transferred > 0
     hub.wait_for_files(set())
     # Cancelling what has ended changes nothing.
     assert hub.cancel(job.job_id).status == pb.BACKUP_STATUS_CANCELLED
+
+
+def test_disk_that_failed_by_itself_stays_failed_when_the_job_is_cancelled(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(job.job_id, [FakeDisk("AB"), FakeDisk("C", key=2001, uuid="u2")])
+    agent.expect("job_plan")
+    with Uploading(agent.channel) as up:
+        up.open(job.job_id, 0)
+        up.until("opened")
+        up.call.cancel()
+        hub.wait(job.job_id, lambda backup: backup.disks[0].status == pb.BACKUP_STATUS_FAILED)
+    hub.cancel(job.job_id)
+    agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id, cancelled=True))
+    ended = hub.wait(job.job_id)
+    assert ended.status == pb.BACKUP_STATUS_CANCELLED
+    failed, cancelled = ended.disks
+    assert (failed.status, failed.error.reason) == (pb.BACKUP_STATUS_FAILED, "UPLOAD_TRUNCATED")
+    assert cancelled.status == pb.BACKUP_STATUS_CANCELLED
+    assert ended.error.message == cancelled.error.message == "by request"
 
 
 def test_cancel_comes_too_late_for_a_completed_job(hub: RunningHub, agent: FakeAgent) -> None:

@@ -60,13 +60,47 @@ def test_health_and_reflection_answer(hub: RunningHub) -> None:
             lambda h: h.agents.GetAgent(inventory_pb2.GetAgentRequest(site="x"), timeout=20),
             "AGENT_NOT_FOUND",
         ),
+        (
+            lambda h: h.inventory.ListVirtualMachines(
+                inventory_pb2.ListVirtualMachinesRequest(site="x"), timeout=20
+            ),
+            "SITE_NOT_FOUND",
+        ),
+        (
+            lambda h: h.backups.ListBackups(pb.ListBackupsRequest(context_id="x"), timeout=20),
+            "CONTEXT_NOT_FOUND",
+        ),
+        (
+            lambda h: h.backups.ListBackups(pb.ListBackupsRequest(vm_name="x"), timeout=20),
+            "VM_NOT_FOUND",
+        ),
     ],
-    ids=["get", "cancel", "watch", "restore", "context", "disk", "agent"],
+    ids=[
+        *("get", "cancel", "watch", "restore", "context", "disk", "agent"),
+        *("vms of a site", "jobs of a context", "jobs of a vm"),
+    ],
 )
 def test_unknown_things_are_not_found(
     hub: RunningHub, ask: Callable[[RunningHub], object], reason: str
 ) -> None:
     assert refusal(lambda: ask(hub))[:2] == (Code.NOT_FOUND, reason)
+
+
+def test_filters_by_what_is_known_may_find_nothing(hub: RunningHub, agent: FakeAgent) -> None:
+    listed = hub.inventory.ListVirtualMachines(
+        inventory_pb2.ListVirtualMachinesRequest(site="lab", name="x"), timeout=20
+    )
+    assert list(listed.virtual_machines) == []
+    request = pb.ListBackupsRequest(vm_name="pgtest1")
+    assert list(hub.backups.ListBackups(request, timeout=20).backups) == []
+    job = hub.start()
+    agent.expect("start_job")
+    # Gone from the inventory, but not from the catalog.
+    agent.vms = []
+    agent.report()
+    assert [one.job_id for one in hub.backups.ListBackups(request, timeout=20).backups] == [
+        job.job_id
+    ]
 
 
 def test_unusable_page_is_refused(hub: RunningHub) -> None:

@@ -31,7 +31,9 @@ def test_unknown_vm_is_not_found(hub: RunningHub, agent: FakeAgent) -> None:
     status, reason, facts = refusal(lambda: hub.start("nobody"))
     assert (status, reason) == (Code.NOT_FOUND, "VM_NOT_FOUND")
     assert facts["vm"] == "nobody"
-    assert refusal(lambda: hub.start("pgtest1", site="dr"))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
+    assert refusal(lambda: hub.start("nobody", site="lab"))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
+    status, reason, facts = refusal(lambda: hub.start("pgtest1", site="dr"))
+    assert (status, reason, facts) == (Code.NOT_FOUND, "SITE_NOT_FOUND", {"site": "dr"})
     assert jobs(hub) == []
 
 

@@ -1,0 +1,27 @@
+"""Whether names that a request filters by name anything: a misspelt one is no empty list."""
+
+from hub.catalog.agents import find_agent
+from hub.catalog.lists import list_contexts
+from hub.errors import AgentNotFound, SiteNotFound, VmNotFound
+from hub.jobs.parts import Parts
+
+
+def require_site(parts: Parts, site: str) -> None:
+    """Raises SiteNotFound; "" is any site."""
+    if not site:
+        return
+    with parts.catalog.read() as session:
+        try:
+            find_agent(session, site)
+        except AgentNotFound as error:
+            raise SiteNotFound(site) from error
+
+
+def require_vm_name(parts: Parts, vm_name: str) -> None:
+    """Raises VmNotFound when no site reported such a VM and none was backed up; "" is any VM."""
+    if not vm_name or parts.agents.virtual_machines(name=vm_name):
+        return
+    with parts.catalog.read() as session:
+        contexts, _ = list_contexts(session, vm_name=vm_name, page_size=1)
+    if not contexts:
+        raise VmNotFound(vm_name)
