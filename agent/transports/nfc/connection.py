@@ -10,7 +10,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from agent.transports.errors import (
     NfcCertificateMismatch,
@@ -223,5 +223,14 @@ class Connection:
         except OSError:
             return  # not connected any more: nothing blocks
 
-    def close(self) -> None:
+    def close(self, *, polite: bool = False) -> None:
+        """Close the descriptor; may be called twice.
+
+        `polite` after a farewell. Otherwise the connection is reset: a host that
+        was sending into a full window would learn of a mere close at its next
+        probe, half a minute later, and keep its lock on the disk until then.
+        """
+        if not polite:
+            with suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()

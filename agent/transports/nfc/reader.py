@@ -160,16 +160,18 @@ class NfcDiskReader:
         if not self._in_use.acquire(blocking=False):
             self._connection.abort()
             return
+        polite = False
         try:
             if self._clean:
                 self._clean = False
                 self._connection.set_timeout(FAREWELL_TIMEOUT_S)
                 self._session.finish(self._opened.handle)
+                polite = True
         except (RequestRefused, TransportError) as error:
             # The disk was only read: a broken farewell loses nothing.
             _log.debug("nfc_farewell_failed", path=self._path, error=str(error))
         finally:
-            self._connection.close()
+            self._connection.close(polite=polite)
             self._in_use.release()
 
     def __enter__(self) -> Self:
