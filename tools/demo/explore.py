@@ -23,7 +23,7 @@ def up(state: Path, console: Console) -> None:
         console.print("already running; try:")
         show_commands_for_hub(console, facts["hub"], Path(facts["control"]))
         return
-    down(state, console)
+    _stop(state)
     shutil.rmtree(state, ignore_errors=True)
     world = World(state, stays=True)
     guest = Guest(state / "guest", world.apply)
@@ -47,14 +47,27 @@ def up(state: Path, console: Console) -> None:
 
 def down(state: Path, console: Console) -> None:
     """Stop what `up` started, the agent first, and remove the VM's disks; nothing to do is fine."""
+    if _stop(state):
+        console.print(
+            f"stopped; hub state, repository and logs are left in {state} "
+            "until the next demo-up, which starts anew",
+            soft_wrap=True,
+        )
+    else:
+        console.print("nothing is running")
+
+
+def _stop(state: Path) -> bool:
+    """False when there was nothing to stop."""
     record = state / "running.json"
+    if not record.exists():
+        return False
     for process in reversed(_running(record)):
         process.stop()
-    if record.exists():
-        record.unlink()
-        for bulky in (state / "guest", state / "site"):
-            shutil.rmtree(bulky, ignore_errors=True)
-        console.print(f"stopped; hub state, repository and logs are left in {state}")
+    record.unlink()
+    for bulky in (state / "guest", state / "site"):
+        shutil.rmtree(bulky, ignore_errors=True)
+    return True
 
 
 def _running(record: Path) -> list[ProcessId]:
