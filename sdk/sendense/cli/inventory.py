@@ -8,6 +8,7 @@ from sendense import VirtualMachine
 from sendense.cli import text
 from sendense.cli.output import print_facts, print_json, print_json_list, print_table
 from sendense.cli.state import HubOption, JsonOption, connected
+from sendense.cli.tables import Column, number, words
 
 vm_app = typer.Typer(help="Look at the VMs of the sites.")
 agent_app = typer.Typer(help="Look at the agents, one per site.")
@@ -33,7 +34,16 @@ def list_vms(
             print_json_list("virtual_machines", found)
             return
         print_table(
-            ("Name", "Site", "Moref", "Power", ">Disks", ">Capacity", "Tracking", "Remarks"),
+            (
+                words("Name"),
+                words("Site"),
+                "Moref",
+                "Power",
+                number("Disks"),
+                number("Capacity"),
+                "Tracking",
+                words("Remarks"),
+            ),
             [
                 (
                     vm.name,
@@ -60,7 +70,16 @@ def list_agents(context: typer.Context, hub: HubOption = None, as_json: JsonOpti
             print_json_list("agents", found)
             return
         print_table(
-            ("Site", "Connected", "Host", "Version", "vSphere", ">VMs", ">Jobs", "Last seen"),
+            (
+                words("Site"),
+                "Connected",
+                words("Host", spare=1),
+                Column("Version", spare=2),
+                words("vSphere"),
+                number("VMs"),
+                number("Jobs"),
+                "Last seen",
+            ),
             [
                 (
                     agent.site,
@@ -110,7 +129,7 @@ def show_agent(
 def _remarks(vm: VirtualMachine) -> str:
     remarks = [] if vm.agent_connected else ["agent away"]
     if vm.snapshot_count:
-        remarks.append(f"{vm.snapshot_count} snapshots")
+        remarks.append(text.count(vm.snapshot_count, "snapshot"))
     remarks += [
         f"{disk.label}: {disk.not_protectable_reason}"
         for disk in vm.disks

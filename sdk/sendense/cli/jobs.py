@@ -12,6 +12,7 @@ from sendense.cli.following import follow
 from sendense.cli.output import print_facts, print_json, print_json_list, print_table
 from sendense.cli.progress import outcome
 from sendense.cli.state import HubOption, JsonOption, connected, out
+from sendense.cli.tables import Column, number, words
 
 app = typer.Typer(help="Look at jobs, watch and cancel them.")
 
@@ -69,7 +70,7 @@ def show(
             return
         print_facts(_facts(found))
         out().print()
-        print_disks(list(found.disks))
+        print_disks(list(found.disks), with_job=False)
 
 
 @app.command()
@@ -101,9 +102,16 @@ def cancel(
 ) -> None:
     """Ask for the end of a job; one that ended stays as it is."""
     with connected(context) as (client, state):
+        # The answer alone does not tell a job that this ended from one that had ended.
+        before = client.get_backup(job)
         answer = client.cancel_backup(job, reason=reason)
         if state.json:
             print_json(answer)
+        elif BackupStatus(before.status).ended:
+            out().print(
+                text.plain(f"nothing to cancel, the job had ended already: {outcome(answer)}"),
+                soft_wrap=True,
+            )
         elif BackupStatus(answer.status).ended:
             out().print(text.plain(outcome(answer)), soft_wrap=True)
         else:
@@ -112,9 +120,21 @@ def cancel(
 
 def print_jobs(jobs: list[Backup]) -> None:
     """A table of jobs."""
-    columns = ("Job", "VM", "Site", "Repository", "Type", "Status", "Created", "Took")
     print_table(
-        (*columns, ">Read", ">Sent", ">Stored"),
+        (
+            "Job",
+            words("VM", spare=1),  # a job's id begins with it
+            words("Site", spare=4),
+            words("Repository", spare=5),
+            "Type",
+            "Status",
+            number("Warnings"),
+            "Created",
+            Column("Took", spare=2),
+            number("Read", spare=6),
+            number("Sent", spare=3),
+            number("Stored", spare=7),
+        ),
         [
             (
                 job.job_id,
@@ -123,6 +143,7 @@ def print_jobs(jobs: list[Backup]) -> None:
                 job.repository_name,
                 text.backup_type(job.backup_type),
                 text.status(job.status),
+                str(len(job.warnings) or ""),
                 text.when(job.created_at),
                 text.elapsed(job),
                 text.size(job.bytes_read),
@@ -135,14 +156,25 @@ def print_jobs(jobs: list[Backup]) -> None:
     )
 
 
-def print_disks(disks: list[BackupDisk]) -> None:
-    """A table of disk rows."""
-    columns = ("Job", ">Disk", ">Key", "Label", ">Capacity", "Type", "Status")
+def print_disks(disks: list[BackupDisk], *, with_job: bool = True) -> None:
+    """A table of disk rows; without the column of jobs where all are of one that is known."""
     print_table(
-        (*columns, ">Read", ">Sent", ">Stored", "Completed"),
+        (
+            *(["Job"] if with_job else []),
+            number("Disk"),
+            number("Key", spare=4),
+            words("Label"),
+            number("Capacity"),
+            "Type",
+            "Status",
+            number("Read", spare=3),
+            number("Sent", spare=1),
+            number("Stored", spare=2),
+            Column("Completed", spare=5),
+        ),
         [
             (
-                disk.job_id,
+                *([disk.job_id] if with_job else []),
                 str(disk.disk_index),
                 str(disk.vmware_disk_key),
                 disk.label,
@@ -163,8 +195,8 @@ def print_disks(disks: list[BackupDisk]) -> None:
 def _facts(job: Backup) -> dict[str, str]:
     facts = {
         "job": job.job_id,
-        "status": text.status(job.status),
-        "error": f"{job.error.message} ({job.error.reason})" if job.error.reason else "",
+        "status": text.state(job),
+        "error": text.problem(job),
         "VM": job.vm_name,
         "site": job.site,
         "repository": job.repository_name,
@@ -179,7 +211,7 @@ def _facts(job: Backup) -> dict[str, str]:
         "sent": text.size(job.bytes_transferred),
         "stored": text.size(job.bytes_stored),
     }
-    for number, warning in enumerate(job.warnings, 1):
+    for position, warning in enumerate(job.warnings, 1):
         about = f"{warning.disk_label}: " if warning.disk_label else ""
-        facts[f"warning {number}"] = f"{about}{warning.message} ({warning.code})"
+        facts[f"warning {position}"] = f"{about}{warning.message} ({warning.code})"
     return facts

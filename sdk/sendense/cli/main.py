@@ -29,6 +29,7 @@ app = typer.Typer(
     help=_HELP,
     epilog=_EPILOG,
     invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

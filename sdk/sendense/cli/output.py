@@ -7,13 +7,11 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich import box
 from rich.table import Table
 
 from sendense.cli.state import out
+from sendense.cli.tables import Column, show_table
 from sendense.cli.text import plain
-
-RIGHT = ">"
 
 
 def print_json(document: Message | Mapping[str, Any], *, line: bool = False) -> None:
@@ -38,17 +36,11 @@ def as_dict(message: Message) -> dict[str, Any]:
     return fields
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """A table; a heading that begins with ">" is of a column of numbers. `empty` says there is none."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        heading = column.removeprefix(RIGHT)
-        right = column.startswith(RIGHT)
-        # Folded, never cut off: an id that cannot be copied is of no use.
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(plain(cell) for cell in row))
-    out().print(table if table.row_count else empty)
+def print_table(
+    columns: Sequence[str | Column], rows: Iterable[Sequence[str]], *, empty: str
+) -> None:
+    """A table on standard output; `empty` says that there is nothing."""
+    show_table(out(), columns, rows, empty=empty)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ from sendense.cli import text
 from sendense.cli.jobs import JobArgument, print_disks, print_jobs
 from sendense.cli.output import print_facts, print_json, print_json_list, print_table
 from sendense.cli.state import HubOption, JsonOption, connected, out
+from sendense.cli.tables import Column, number, words
 
 context_app = typer.Typer(help="Look at contexts: VMs in repositories.")
 disk_app = typer.Typer(help="Look at disks of jobs and their chains.")
@@ -26,20 +27,34 @@ def list_contexts(
     hub: HubOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List contexts by VM name."""
+    """List contexts by VM name.
+
+    Runs that neither completed nor failed were cancelled or are at work.
+    """
     with connected(context) as (client, state):
         found = client.list_contexts(vm_name=vm, repository=repository)
         if state.json:
             print_json_list("contexts", found)
             return
         print_table(
-            ("Context", "VM", "Site", "Repository", ">Completed", ">Failed", "Last", "Last at"),
+            (
+                "Context",
+                words("VM"),
+                words("Site", spare=1),
+                words("Repository", spare=2),
+                number("Runs"),
+                number("Completed"),
+                number("Failed"),
+                Column("Last", spare=3),
+                "Last at",
+            ),
             [
                 (
                     item.context_id,
                     item.vm_name,
                     item.site,
                     item.repository_name,
+                    str(item.total_backups_run),
                     str(item.successful_backups),
                     str(item.failed_backups),
                     text.backup_type(item.last_backup_type),
@@ -72,7 +87,10 @@ def show_context(
 @disk_app.command("list")
 def list_disks(
     context: typer.Context,
-    job: Annotated[str, typer.Option(metavar="JOB", help="Disks of this job.")] = "",
+    of_job: Annotated[
+        str, typer.Argument(metavar="[JOB]", help="Disks of this job.", show_default=False)
+    ] = "",
+    job: Annotated[str, typer.Option(metavar="JOB", help="The same.")] = "",
     in_context: Annotated[
         str, typer.Option("--context", metavar="CONTEXT", help="Disks of this context.")
     ] = "",
@@ -80,10 +98,10 @@ def list_disks(
     as_json: JsonOption = False,
 ) -> None:
     """List the disks of a job or of a context, newest job first."""
-    if bool(job) == bool(in_context):
-        raise typer.BadParameter("give one of --job and --context")
+    if [of_job, job, in_context].count("") != 2:
+        raise typer.BadParameter("give either a job or --context")
     with connected(context) as (client, state):
-        found = client.list_disks(job_id=job, context_id=in_context)
+        found = client.list_disks(job_id=of_job or job, context_id=in_context)
         if state.json:
             print_json_list("disks", found)
         else:
@@ -114,7 +132,7 @@ def show_disk(
                 "uuid": row.disk_uuid,
                 "capacity": f"{text.size(row.capacity_bytes)} ({row.capacity_bytes} bytes)",
                 "status": text.status(row.status),
-                "error": f"{row.error.message} ({row.error.reason})" if row.error.reason else "",
+                "error": text.problem(row),
                 "type": text.backup_type(row.backup_type),
                 "base": row.base_job_id,
                 "change id": row.disk_change_id,
@@ -141,7 +159,14 @@ def list_repositories(
             print_json_list("repositories", found)
             return
         print_table(
-            ("Name", "Default", "Path", ">Free", ">Of", "Problem"),
+            (
+                words("Name"),
+                "Default",
+                words("Path"),
+                number("Free"),
+                number("Of"),
+                words("Problem"),
+            ),
             [
                 (
                     item.name,

@@ -34,6 +34,7 @@ def watch_job(
                     total=disk.bytes_planned,
                     done=disk.bytes_read,
                     moved=disk.bytes_transferred,
+                    ended=BackupStatus(job.status).ended,
                 )
         transfers.say(outcome(job))
     return job
@@ -56,17 +57,17 @@ def restore_callback(transfers: Transfers) -> Callable[[RestoreProgress], None]:
 
 def outcome(job: Backup) -> str:
     """One sentence about a job's state."""
-    sentence = f"{job.job_id}: {text.status(job.status)}"
+    sentence = f"{job.job_id}: {text.state(job)}"
     if BackupStatus(job.status) is BackupStatus.COMPLETED:
         took = text.elapsed(job)
+        between = "," if job.warnings and took else ""
         sentence += (
-            f"{f' in {took}' if took else ''}, {text.backup_type(job.backup_type)}, "
+            f"{between}{f' in {took}' if took else ''}, {text.backup_type(job.backup_type)}, "
             f"{text.size(job.bytes_read)} read, {text.size(job.bytes_transferred)} sent, "
             f"{text.size(job.bytes_stored)} stored"
         )
-    if job.error.reason:
-        sentence += f": {job.error.message} ({job.error.reason})"
-    return sentence
+    problem = text.problem(job)
+    return f"{sentence}: {problem}" if problem else sentence
 
 
 def _tell(job: Backup, told: set[str], transfers: Transfers) -> None:

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from sendense import Client
 
-DEFAULT_HUB = "127.0.0.1:8443"
-# Tables written to a file or pipe are not folded to a terminal nobody has.
-PIPE_WIDTH = 250
+DEFAULT_PORT = 8443
+DEFAULT_HUB = f"127.0.0.1:{DEFAULT_PORT}"
+# What is written to a file or pipe is not folded to a terminal nobody has.
+PIPE_WIDTH = 100_000
 
 
 @dataclass
@@ -25,7 +26,14 @@ class State:
 
     def client(self) -> Client:
         """A client of the hub. Raises InvalidArgument for an unusable address."""
-        return Client(self.hub)
+        return Client(_with_port(self.hub))
+
+
+def _with_port(address: str) -> str:
+    """The address of a hub; one that is only a name, IPv4 or [IPv6] gets the usual port."""
+    if address and (":" not in address or address.endswith("]")):
+        return f"{address}:{DEFAULT_PORT}"
+    return address
 
 
 def _take_hub(context: typer.Context, value: str | None) -> str | None:
@@ -45,7 +53,7 @@ HubOption = Annotated[
     typer.Option(
         "--hub",
         metavar="ADDRESS",
-        help=f"The hub as host:port.  [default: {DEFAULT_HUB}]",
+        help=f"The hub as host or host:port.  [default: {DEFAULT_HUB}]",
         callback=_take_hub,
         show_default=False,
     ),
@@ -55,7 +63,7 @@ RootHubOption = Annotated[
     typer.Option(
         "--hub",
         metavar="ADDRESS",
-        help=f"The hub as host:port.  [default: {DEFAULT_HUB}]",
+        help=f"The hub as host or host:port.  [default: {DEFAULT_HUB}]",
         envvar="SENDENSE_HUB",
         callback=_take_hub,
         show_default=False,

@@ -1,12 +1,16 @@
 """Facts as people read them: sizes, durations, times, states."""
 
+import re
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sendense import Backup, BackupStatus, BackupType, ConsistencyLevel
+from sendense import Backup, BackupDisk, BackupStatus, BackupType, ConsistencyLevel
 
+CANCELLED = "cancelled: "
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+# From a million up; smaller ones are offsets and lengths that somebody wants to the byte.
+_BYTES = re.compile(r"\b(\d{7,}) bytes\b")
 
 
 def size(length_bytes: int | float) -> str:
@@ -18,6 +22,14 @@ def size(length_bytes: int | float) -> str:
     if unit == 0:
         return f"{value:.0f} B"
     return f"{value:.{1 if value < 99.95 else 0}f} {_UNITS[unit]}"
+
+
+def with_sizes(sentence: str) -> str:
+    """A sentence whose large numbers of bytes are sizes, unless two would then look the same."""
+    numbers = {int(digits) for digits in _BYTES.findall(sentence)}
+    if len({size(length) for length in numbers}) < len(numbers):
+        return sentence
+    return _BYTES.sub(lambda match: size(int(match[1])), sentence)
 
 
 def duration(seconds: float) -> str:
@@ -51,6 +63,30 @@ def elapsed(job: Backup) -> str:
 def status(value: int) -> str:
     """ "running"; a number this version does not know stays a number."""
     return _name(BackupStatus, value)
+
+
+def state(job: Backup) -> str:
+    """The status, and when it completed how many warnings it has: "completed, 1 warning"."""
+    name = status(job.status)
+    if BackupStatus(job.status) is BackupStatus.COMPLETED and job.warnings:
+        return f"{name}, {count(len(job.warnings), 'warning')}"
+    return name
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 warning", "2 warnings"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def problem(of: Backup | BackupDisk) -> str:
+    """Why a job or disk failed or was cancelled, with the reason's code; empty when it was not."""
+    error = of.error
+    message = error.message
+    if BackupStatus(of.status) is BackupStatus.CANCELLED:
+        # The status says so beside this.
+        while message.startswith(CANCELLED):
+            message = message.removeprefix(CANCELLED)
+    return f"{message} ({error.reason})" if error.reason not in ("", "CANCELLED") else message
 
 
 def backup_type(value: int) -> str:

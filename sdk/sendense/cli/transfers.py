@@ -26,8 +26,13 @@ class Transfers(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def update(self, key: int, label: str, *, total: int, done: int, moved: int) -> None:
-        """`done` of `total` bytes were read; `moved` bytes crossed the network for them."""
+    def update(
+        self, key: int, label: str, *, total: int, done: int, moved: int, ended: bool = False
+    ) -> None:
+        """`done` of `total` bytes were read; `moved` bytes crossed the network for them.
+
+        `ended`: no more will come, even when `done` is less than `total`.
+        """
 
     def say(self, line: str) -> None:
         """A remark between the transfers."""
@@ -68,11 +73,15 @@ class LiveTransfers:
     ) -> None:
         self._progress.stop()
 
-    def update(self, key: int, label: str, *, total: int, done: int, moved: int) -> None:
+    def update(
+        self, key: int, label: str, *, total: int, done: int, moved: int, ended: bool = False
+    ) -> None:
         task = self._tasks.get(key)
         if task is None:
-            task = self._tasks[key] = self._progress.add_task(plain(label), total=None, moved=0)
-        self._progress.update(task, total=total or None, completed=done, moved=moved)
+            task = self._tasks[key] = self._progress.add_task(
+                plain(label), total=None, moved=0, ended=False
+            )
+        self._progress.update(task, total=total or None, completed=done, moved=moved, ended=ended)
 
     def say(self, line: str) -> None:
         self._progress.console.print(Text(plain(line)))
@@ -97,12 +106,14 @@ class PlainTransfers:
     ) -> None:
         return
 
-    def update(self, key: int, label: str, *, total: int, done: int, moved: int) -> None:
+    def update(
+        self, key: int, label: str, *, total: int, done: int, moved: int, ended: bool = False
+    ) -> None:
         now = time.monotonic()
         before = self._shown.get(key)
         if total == 0 or (before is not None and before[1:] == (total, done)):
             return
-        if before is not None and done < total and now - before[0] < PLAIN_INTERVAL_S:
+        if before is not None and done < total and not ended and now - before[0] < PLAIN_INTERVAL_S:
             return
         self._shown[key] = (now, total, done)
         percent = 100 * done // total
@@ -110,7 +121,7 @@ class PlainTransfers:
         if before is not None and done > before[2] and now > before[0]:
             rate = (done - before[2]) / (now - before[0])
             text += f", {size(rate)}/s"
-            if done < total:
+            if done < total and not ended:
                 text += f", {duration((total - done) / rate)} left"
         self.say(text)
 
@@ -142,6 +153,6 @@ class _Rate(ProgressColumn):
 class _Left(ProgressColumn):
     def render(self, task: Task) -> Text:
         left = task.time_remaining
-        if task.finished or left is None:
+        if task.finished or task.fields["ended"] or left is None:
             return Text("")
         return Text(f"{duration(left)} left", style="progress.remaining")
