@@ -145,7 +145,9 @@ def error_from(error: grpc.RpcError, *, address: str = "the hub") -> SendenseErr
         return HubUnavailable(f"hub {address} did not answer in time", reason="HUB_TIMEOUT")
     if code is grpc.StatusCode.UNAVAILABLE:
         if info is None:
-            return HubUnavailable(f"hub {address} cannot be reached: {text}")
+            return HubUnavailable(
+                f"the hub cannot be reached at {address}: {_why_unreachable(text)}"
+            )
         return Unavailable(text, reason=reason, metadata=metadata)
     if code is grpc.StatusCode.CANCELLED:
         return HubError(f"the request was cancelled: {text}", reason="CANCELLED")
@@ -154,6 +156,15 @@ def error_from(error: grpc.RpcError, *, address: str = "the hub") -> SendenseErr
         return kind(text, reason=reason, metadata=metadata, violations=violations)
     # A status from gRPC itself (UNIMPLEMENTED, UNKNOWN, ...) has no reason but its name.
     return kind(text, reason=reason or code.name, metadata=metadata)
+
+
+def _why_unreachable(text: str) -> str:
+    """gRPC's report of a connection that could not be made, without its layers."""
+    if "Connection refused" in text:
+        return "connection refused; is the hub running?"
+    if "Domain name not found" in text or "hostname lookup error" in text:
+        return "no such host is known"
+    return text
 
 
 @contextmanager

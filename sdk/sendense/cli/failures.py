@@ -18,7 +18,7 @@ from sendense import (
     TargetUnusable,
     Unavailable,
 )
-from sendense.cli.text import plain
+from sendense.cli.text import plain, with_sizes
 
 
 class ExitCode(IntEnum):
@@ -62,11 +62,22 @@ def report(error: SendenseError, *, as_json: bool) -> ExitCode:
 def report_usage(error: typer.TyperException, *, as_json: bool) -> ExitCode:
     """Print an error of the command line itself."""
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    # What is wrong, without the validator's own words and ready for more behind it.
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
     if not as_json and context is not None:
         message += f"; see '{context.command_path} --help'"
     _print(message, "USAGE", ExitCode.USAGE, {}, as_json=as_json)
     return ExitCode.USAGE
+
+
+def report_interrupted(sentence: str, *, as_json: bool) -> ExitCode:
+    """Say what Ctrl-C left behind."""
+    if as_json:
+        _print(sentence, "INTERRUPTED", ExitCode.INTERRUPTED, {}, as_json=True)
+    else:
+        sys.stderr.write(plain(sentence) + "\n")
+        sys.stderr.flush()
+    return ExitCode.INTERRUPTED
 
 
 def report_defect(error: Exception, *, as_json: bool) -> ExitCode:
@@ -83,6 +94,6 @@ def _print(
         error = {"reason": reason, "message": message, "metadata": metadata, "exit_code": int(code)}
         line = json.dumps({"error": error}, ensure_ascii=False)
     else:
-        line = f"error: {plain(message)} ({plain(reason)})"
+        line = f"error: {plain(with_sizes(message))} ({plain(reason)})"
     sys.stderr.write(line + "\n")
     sys.stderr.flush()

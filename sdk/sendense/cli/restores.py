@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from sendense.cli import text
+from sendense import TargetExists
+from sendense.cli import failures, text
 from sendense.cli.jobs import JobArgument
 from sendense.cli.output import print_json
 from sendense.cli.places import DiskArgument
 from sendense.cli.progress import restore_callback
 from sendense.cli.state import HubOption, JsonOption, connected, err, out
 from sendense.cli.transfers import show_transfers
+from sendense.restore.target import TO_REPLACE
 
 
 class Format(StrEnum):
@@ -22,11 +24,33 @@ class Format(StrEnum):
     QCOW2 = "qcow2"
 
 
+def _check_output(output: Path) -> Path:
+    if output == Path():
+        raise typer.BadParameter("the name of the file to write is missing")
+    if output == Path("-"):
+        raise typer.BadParameter("a disk is not written to standard output; name a file")
+    return output
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """What tells one file from another under the same name; None without one."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
 def restore(
     context: typer.Context,
     job: JobArgument,
     disk: DiskArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File to write.", callback=_check_output
+        ),
+    ],
     file_format: Annotated[
         Format, typer.Option("--format", help="Sparse raw, or flat compressed QCOW2.")
     ] = Format.RAW,
@@ -42,15 +66,26 @@ def restore(
     data is on stable storage, before the file gets its name.
     """
     with connected(context) as (client, state):
-        with show_transfers(err(), moved_label="received") as transfers:
-            result = client.restore_disk(
-                job,
-                disk,
-                output,
-                file_format.value,
-                overwrite=force,
-                progress=restore_callback(transfers),
-            )
+        before = _file_at(output)
+        try:
+            with show_transfers(err(), moved_label="received") as transfers:
+                result = client.restore_disk(
+                    job,
+                    disk,
+                    output,
+                    file_format.value,
+                    overwrite=force,
+                    progress=restore_callback(transfers),
+                )
+        except TargetExists as error:
+            message = error.message.replace(TO_REPLACE, "use --force")
+            raise TargetExists(message, reason=error.reason, metadata=error.metadata) from error
+        except KeyboardInterrupt:
+            # After the file got its name, at the very end, all of it is there.
+            outcome = "was not written" if _file_at(output) == before else "is complete"
+            raise typer.Exit(
+                failures.report_interrupted(f"interrupted; {output} {outcome}", as_json=state.json)
+            ) from None
         if state.json:
             print_json(
                 {

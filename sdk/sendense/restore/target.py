@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sendense.errors import TargetExists, TargetUnusable, TargetWriteFailed
 from sendense.restore.early_sync import EarlySync
+
+# How a program asks for it; the command says it in its own words.
+TO_REPLACE: Final = "pass overwrite=True"
 
 
 class Target:
@@ -52,7 +55,7 @@ class Target:
                 reason="TARGET_NOT_A_FILE",
             )
         if not self._overwrite:
-            raise TargetExists(f"{self.path} exists; it is overwritten only when asked for")
+            raise TargetExists(f"{self.path} exists; {TO_REPLACE} to replace it")
 
     def check_space(self, needed_bytes: int) -> None:
         """Refuse a disk that cannot fit. Raises TargetUnusable (TARGET_NO_SPACE)."""
@@ -60,7 +63,7 @@ class Target:
             free_bytes = shutil.disk_usage(self.path.parent).free
         if needed_bytes > free_bytes:
             raise TargetUnusable(
-                f"{self.path} needs {needed_bytes} bytes, its file system has {free_bytes} free",
+                f"{self.path} needs {needed_bytes} bytes, its file system has {free_bytes} bytes free",
                 reason="TARGET_NO_SPACE",
                 metadata={"needed_bytes": str(needed_bytes), "free_bytes": str(free_bytes)},
             )

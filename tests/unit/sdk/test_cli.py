@@ -9,8 +9,10 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sendense import Client, NotFound
 from sendense.cli.failures import ExitCode
 from sendense.cli.main import run
+from sendense.clusters import CLUSTER_BYTES
 from sendense.v1 import backup_pb2, context_pb2, inventory_pb2, repository_pb2
 from shared.errors import InvalidArgument as RefusedField
 from tests.unit.sdk.client_hub import ClientHub, draw, refused, stored
@@ -123,10 +125,14 @@ def lines(text: str) -> list[str]:
             f"job show {JOB_ID}",
             ["status completed", "took 2 min 05 s", "read 3.0 GiB of 3.0 GiB", "sent 300 MiB"],
         ),
-        ("context list", ["ctx-1 pgtest1 3 1 incremental"]),
+        ("context list", ["ctx-1 pgtest1 4 3 1 incremental"]),
         ("context show ctx-1", ["backups 4 run, 3 completed, 1 failed"]),
         (
             f"disk list --job {JOB_ID}",
+            [f"{JOB_ID} 0 2000 Hard disk 1 102 GiB incremental completed 3.0 GiB 300 MiB 0 B"],
+        ),
+        (
+            f"disk list {JOB_ID}",
             [f"{JOB_ID} 0 2000 Hard disk 1 102 GiB incremental completed 3.0 GiB 300 MiB 0 B"],
         ),
         (f"disk show {JOB_ID} 0", ["base backup-pgtest1-1", "change id 52 de c0/12"]),
@@ -138,6 +144,7 @@ def lines(text: str) -> list[str]:
         (
             f"job cancel {JOB_ID}",
             [
+                "nothing to cancel, the job had ended already: "
                 f"{JOB_ID}: completed in 2 min 05 s, incremental, 3.0 GiB read, 300 MiB sent, 301 MiB stored"
             ],
         ),
@@ -274,7 +281,9 @@ def test_restore_replaces_a_file_only_by_force(hub, capsys, tmp_path):
     words = ["restore", JOB_ID, "0", "-o", str(target)]
     assert run(words) == ExitCode.REFUSED
     assert target.read_bytes() == b"precious"
-    assert "(TARGET_EXISTS)" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"error: {target} exists; use --force to replace it (TARGET_EXISTS)\n"
+    )
     assert run([*words, "--force"]) == 0
     assert target.read_bytes() == draw("A")
     assert re.search(r"digest [0-9a-f]{16}… as backed up", capsys.readouterr().out)
@@ -332,7 +341,9 @@ def test_errors_are_json_when_json_was_asked_for(hub, capsys):
         "restore job-1 -1 --output x",
         "disk list",
         "disk list --job a --context b",
-        "--hub nowhere job list",
+        "disk list a --job b",
+        "restore job-1 0 --output -",
+        "--hub no/where: job list",
     ],
 )
 def test_wrong_usage_is_told_in_a_line(hub, capsys, words):
@@ -340,6 +351,8 @@ def test_wrong_usage_is_told_in_a_line(hub, capsys, words):
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"error: .+ \((USAGE|INVALID_ARGUMENT)\)\n", err)
+    assert ".;" not in err
+    assert "Value error" not in err
     assert run([*words.split(), "--json"]) == ExitCode.USAGE
     assert json.loads(capsys.readouterr().err)["error"]["exit_code"] == 2
     assert hub.state.seen == []
@@ -350,7 +363,10 @@ def test_hub_option_is_taken_anywhere_and_beats_the_environment(hub, capsys, mon
     assert run(["--hub", hub.address, "agent", "list"]) == 0
     assert run(["agent", "list", "--hub", hub.address]) == 0
     assert run(["agent", "list"]) == ExitCode.HUB_UNREACHABLE
-    assert "hub 127.0.0.1:1 cannot be reached" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "error: the hub cannot be reached at 127.0.0.1:1: connection refused; "
+        "is the hub running? (HUB_UNAVAILABLE)\n"
+    )
 
 
 def test_names_from_a_guest_cannot_command_the_terminal(hub, capsys):
@@ -383,3 +399,90 @@ def test_defects_are_told_without_a_traceback(hub, capsys, monkeypatch):
     assert run(["agent", "list"]) == ExitCode.FAILED
     err = capsys.readouterr().err
     assert err == "error: unexpected ZeroDivisionError: oops (INTERNAL)\n"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_warnings_of_a_completed_job_are_counted_wherever_it_is_told_of(hub, capsys, count):
+    warnings = [backup_pb2.BackupWarning(code="DISK_SKIPPED", message="left out")] * count
+    told = "completed, 1 warning" if count == 1 else "completed, 2 warnings"
+    hub.state.backups = [job(warnings=warnings)]
+    for command in ("job list", "context show ctx-1"):
+        assert run(command.split()) == 0
+        rows = lines(capsys.readouterr().out)
+        assert any(" Status Warnings Created " in row for row in rows)
+        assert any(f" completed {count} 2025-" in row for row in rows)
+    assert run(["job", "show", JOB_ID]) == 0
+    assert f"status {told}" in lines(capsys.readouterr().out)
+    hub.state.watches = [[job(2), job(warnings=warnings)]]
+    assert run(["job", "watch", JOB_ID]) == 0
+    assert lines(capsys.readouterr().err)[-1].startswith(f"{JOB_ID}: {told}, in 2 min 05 s, ")
+
+
+def test_cancelled_job_says_so_once_and_has_no_time_left(hub, capsys):
+    error = backup_pb2.BackupError(reason="CANCELLED", message="cancelled: too slow")
+    last = job(5, error=error)
+    last.disks[0].bytes_read = 2 << 30
+    before = job(2)
+    before.disks[0].bytes_read = 1 << 30
+    hub.state.watches = [[before, last]]
+    assert run(["job", "watch", JOB_ID]) == 1
+    told = lines(capsys.readouterr().err)
+    assert told[-1] == f"{JOB_ID}: cancelled: too slow"
+    assert told[-2].startswith("disk 0 (Hard disk 1): 2.0 GiB of 3.0 GiB (66 %)")
+    assert "left" not in told[-2]
+    hub.state.backups = [last]
+    assert run(["job", "show", JOB_ID]) == 0
+    assert {"status cancelled", "error too slow"} <= set(lines(capsys.readouterr().out))
+
+
+def test_disks_of_a_shown_job_do_not_repeat_its_id(hub, capsys):
+    assert run(["job", "show", JOB_ID]) == 0
+    assert capsys.readouterr().out.count(JOB_ID) == 1
+
+
+def test_job_cancel_of_a_live_job_says_that_it_was_asked_to_end(hub, capsys):
+    hub.state.backups = [job(2)]
+    assert run(["job", "cancel", JOB_ID]) == 0
+    assert capsys.readouterr().out == f"{JOB_ID}: asked to end\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [("127.0.0.1", "127.0.0.1:8443"), ("[::1]", "[::1]:8443"), ("hub.lan:1", "hub.lan:1")],
+)
+def test_hub_without_a_port_gets_the_usual_one(monkeypatch, capsys, address, asked):
+    def reveal(client: Client) -> list[object]:
+        raise NotFound(client.address)
+
+    monkeypatch.setattr("sendense.Client.list_agents", reveal)
+    assert run(["--hub", address, "agent", "list"]) == ExitCode.NOT_FOUND
+    assert f"error: {asked} (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["", "-"])
+def test_output_that_names_no_file_is_refused_before_the_hub_is_asked(hub, capsys, output):
+    assert run(["restore", JOB_ID, "0", "--output", output]) == ExitCode.USAGE
+    assert "file" in capsys.readouterr().err
+    assert hub.state.seen == []
+
+
+def test_disk_that_does_not_fit_is_told_in_sizes(hub, capsys, tmp_path):
+    parts = stored(draw("A1"), capacity_bytes=200 << 40, job_id=JOB_ID)
+    parts[0].header.cluster_count = (200 << 40) // CLUSTER_BYTES
+    hub.state.restore = lambda: parts
+    target = tmp_path / "disk.raw"
+    assert run(["restore", JOB_ID, "0", "-o", str(target)]) == ExitCode.REFUSED
+    assert re.fullmatch(
+        rf"error: {target} needs 200 TiB, its file system has [0-9.]+ [KMGTP]iB free "
+        r"\(TARGET_NO_SPACE\)\n",
+        capsys.readouterr().err,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["", "job", "job list", "restore", "disk show"])
+def test_short_help_option_works_everywhere(capsys, words):
+    assert run([*words.split(), "-h"]) == 0
+    assert (
+        capsys.readouterr().out.lstrip().startswith(f"Usage: sendense{' ' * bool(words)}{words} ")
+    )

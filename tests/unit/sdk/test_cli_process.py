@@ -72,7 +72,7 @@ def test_help_tells_the_exit_codes(hub):
 def test_unreachable_hub_is_one_line_and_exit_code_3(hub):
     code, out, err = run(hub, "--hub", "127.0.0.1:1", "job", "list")
     assert (code, out) == (3, "")
-    assert err.startswith("error: hub 127.0.0.1:1 cannot be reached")
+    assert err.startswith("error: the hub cannot be reached at 127.0.0.1:1: ")
     assert err.count("\n") == 1
 
 
@@ -119,9 +119,29 @@ def test_interrupted_restore_leaves_nothing(hub, tmp_path, sent, file_format):
         process.send_signal(sent)
         _, err = process.communicate(timeout=30)
     stay.set()
-    assert (process.returncode, err) == (130, "")
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"interrupted; {target} was not written"
+    assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
     assert hub.state.stream_ended.wait(10)
+
+
+def test_interrupt_while_the_command_loads_is_silent():
+    program = """
+import os, signal, sys
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sendense.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupter())
+sys.argv = ["sendense", "--version"]
+from sendense_command import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_damaged_restore_is_exit_code_6(hub, tmp_path):
