@@ -1,8 +1,9 @@
 """`sendense-agent`: run the agent of one site, or check its configuration.
 
 Exit codes: 0 stopped as told (or all well), 1 a defect, or a snapshot is left
-behind, 2 configuration, 3 vSphere refuses user, password or certificate, 4
-vSphere cannot be reached (`check` alone: `run` keeps trying).
+behind, 2 configuration, 3 vSphere refuses user, password or certificate; of
+`check` alone, as `run` keeps trying: 4 vSphere cannot be reached, 5 the hub
+does not serve.
 """
 
 import signal
@@ -13,7 +14,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent.config import AgentSettings, load_config
+from agent.config import AgentSettings, load_config, warn_of_configuration
+from agent.errors import HubNotServing
+from agent.hub_check import check_hub
 from agent.main import agent_version, run_agent
 from agent.vsphere.errors import VsphereUnreachable
 from agent.vsphere.settings import VsphereSettings
@@ -25,9 +28,16 @@ EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_VSPHERE_REFUSES = 3
 EXIT_VSPHERE_UNREACHABLE = 4
+EXIT_HUB_NOT_SERVING = 5
+EXIT_CODES = (
+    "Exit codes: 0 all well; 1 a defect, or a snapshot is left behind; 2 the configuration "
+    "cannot be used; 3 vSphere refuses user, password or certificate; 4 vSphere cannot be "
+    "reached (check); 5 the hub does not serve (check)."
+)
 
 app = typer.Typer(
     help="The Sendense agent: snapshots, reads and uploads the VMs of one vSphere site.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,11 +70,12 @@ def options(
     """The Sendense agent: snapshots, reads and uploads the VMs of one vSphere site."""
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def run(config: ConfigOption = None) -> None:
     """Connect to vSphere and the hub, and serve until SIGTERM or Ctrl-C."""
     settings, vsphere = _load(config)
     configure_logging(settings.log_level)
+    warn_of_configuration(settings, config)
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -79,11 +90,12 @@ def run(config: ConfigOption = None) -> None:
     raise typer.Exit(0 if clean else EXIT_FAILED)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def check(config: ConfigOption = None) -> None:
-    """Read the configuration, log in to vSphere, and show what answers."""
+    """Read the configuration, log in to vSphere, call the hub, and show what answers."""
     settings, vsphere = _load(config)
     configure_logging("warning")
+    warn_of_configuration(settings, config)
     try:
         with VsphereSite.connect(vsphere) as site:
             about = site.about()
@@ -97,7 +109,11 @@ def check(config: ConfigOption = None) -> None:
     typer.echo(f"VMs       {len(machines)}, with {len(disks)} disks")
     if skipped:
         typer.echo(f"          {len(skipped)} of the disks cannot be backed up")
-    typer.echo(f"hub       {settings.hub_address} (not tried)")
+    try:
+        check_hub(settings.hub_address)
+    except HubNotServing as error:
+        _end(error, EXIT_HUB_NOT_SERVING)
+    typer.echo(f"hub       {settings.hub_address} serving")
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
 """The agent's settings: a TOML file, overridden by SENDENSE_AGENT_* of the environment."""
 
+import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+import structlog
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from agent.pipeline import DEFAULT_THREADS
@@ -13,11 +16,29 @@ from sendense.channel import open_channel
 from sendense.codec import DEFAULT_LEVEL
 from sendense.errors import InvalidArgument
 from shared.errors import ConfigurationError
-from shared.settings import FileSettings, load_settings
+from shared.settings import (
+    FileSettings,
+    load_settings,
+    source_name,
+    warn_of_unknown_variables,
+)
 
 PASSWORD_VARIABLE = "SENDENSE_AGENT_VSPHERE__PASSWORD"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_log = structlog.get_logger(__name__)
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "must be 1 to 64 letters, digits, dots, dashes and underscores, "
+            "the first one a letter or digit"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 class VsphereSection(BaseModel):
@@ -58,7 +79,7 @@ def load_config(path: Path | None) -> tuple[AgentSettings, VsphereSettings]:
     Paths in it are relative to the file's folder. Raises ConfigurationError
     naming the file and the key; no message holds the password.
     """
-    source = str(path) if path is not None else "environment"
+    source = source_name(path)
     _refuse_password_in(path)
     try:
         settings = load_settings(AgentSettings, path)
@@ -88,6 +109,26 @@ def load_config(path: Path | None) -> tuple[AgentSettings, VsphereSettings]:
     if vsphere.ca_file is not None and not vsphere.ca_file.is_file():
         raise ConfigurationError(source, f"vsphere.ca_file: no such file: {vsphere.ca_file}")
     return settings, vsphere
+
+
+def warn_of_configuration(settings: AgentSettings, path: Path | None) -> None:
+    """Log what is usable but unwise, or without effect, in the configuration just loaded."""
+    warn_of_unknown_variables(AgentSettings)
+    section = settings.vsphere
+    if section.password is not None or section.password_file is None:
+        return
+    file = (path.parent if path is not None else Path()) / section.password_file
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return  # it was there a moment ago; only its readers are asked for here
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        _log.warning(
+            "password_file_readable_by_others",
+            file=str(file),
+            mode=f"{mode:04o}",
+            next_step="chmod 600, as the user of the agent",
+        )
 
 
 def _refuse_password_in(path: Path | None) -> None:

@@ -63,8 +63,24 @@ class HubUnreachable(SendenseError):
     code: ClassVar[str] = "HUB_UNREACHABLE"
     status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
     retryable: ClassVar[bool] = True
-    text: ClassVar[str] = "the connection to the hub failed ({problem}); start the backup again"
+    text: ClassVar[str] = "the connection to the hub failed ({problem})"
 
+    problem: str
+
+
+@dataclass(eq=False)
+class HubNotServing(SendenseError):
+    """A look at the hub found none that serves."""
+
+    code: ClassVar[str] = "HUB_NOT_SERVING"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "the hub at {hub_address} does not serve: {problem}; "
+        "see whether it runs, and whether hub_address is its address"
+    )
+
+    hub_address: str
     problem: str
 
 

@@ -36,6 +36,8 @@ def backup_error(error: BaseException) -> backup_pb2.BackupError:
     """Why a job failed, as the hub records it. What nobody foresaw is logged with its traceback."""
     if isinstance(error, HubRefused):
         return backup_pb2.BackupError(reason=error.reason, message=error.message)
+    if isinstance(error, HubUnreachable):
+        return backup_pb2.BackupError(reason=error.code, message=f"{error}; start the backup again")
     if isinstance(error, SendenseError):
         return backup_pb2.BackupError(reason=error.code, message=str(error))
     _log.error("unexpected_error", exc_info=error)

@@ -165,12 +165,14 @@ class HubLink:
         if error is None:
             return
         told = backup_error(error)
+        # No job's: nobody has to start anything again.
+        message = str(error) if isinstance(error, HubUnreachable) else told.message
         if told.reason != self._problem:
             self._problem = told.reason
             _log.warning(
                 "hub_not_connected",
                 hub=self._hub_address,
                 reason=told.reason,
-                error=told.message,
+                error=message,
                 next_step="trying again for as long as the agent runs",
             )

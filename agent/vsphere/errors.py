@@ -220,7 +220,8 @@ class SnapshotNotRemoved(VsphereError):
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
         "snapshot {snapshot} of VM {vm_moref} was left behind: {problem}; it grows with every "
-        "write of the VM: the agent tries again at its next start, or remove it in vSphere"
+        "write of the VM; it is tried again before the VM's next backup and every 15 minutes, or "
+        "remove it in vSphere"
     )
 
     snapshot: str

@@ -53,7 +53,7 @@ def take_snapshot(
     warnings = [
         Warning(
             "DISK_SKIPPED",
-            f"{disk.label} is not backed up: {disk.not_protectable_reason}",
+            f"not backed up: {disk.not_protectable_reason}",
             disk.label,
         )
         for disk in disks

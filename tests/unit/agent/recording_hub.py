@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from sendense.clusters import CLUSTER_BYTES, cluster_count
 from sendense.codec import ClusterDecoder, EncodedClusters, from_frame
@@ -72,6 +73,9 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         )
         add_UploadServiceServicer_to_server(self, self._server)
         add_AgentSessionServiceServicer_to_server(self, self._server)
+        self.health = health.HealthServicer()
+        self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         assert self.port, f"port {port} cannot be bound"
         self._server.start()

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from agent.errors import HubNotServing
+from agent.hub_check import check_hub
 from simulator.site import DiskSpec, SimulatedSite
 from tests.unit.agent.recording_hub import DEADLINE_S, RecordingHub
 from tests.unit.agent.running_agent import start_job
@@ -22,6 +25,7 @@ def write_config(folder: Path, site: SimulatedSite, hub_address: str, **changed:
         "certificate_sha256": site.certificate_sha256,
         "password": site.password,
     } | changed
+    (folder / "password").touch(mode=0o600)
     (folder / "password").write_text(values.pop("password"))
     section = "".join(f'{key} = "{value}"\n' for key, value in values.items())
     path = folder / "agent.toml"
@@ -32,8 +36,8 @@ def write_config(folder: Path, site: SimulatedSite, hub_address: str, **changed:
     return path
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDENSE_")}
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDENSE_")} | variables
     return subprocess.run(
         [*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, env=environment
     )
@@ -44,13 +48,60 @@ def test_help_and_version_are_there() -> None:
     assert run("--version").stdout.startswith("sendense-agent ")
 
 
-def test_check_shows_what_answers(tmp_path: Path, simulated: SimulatedSite) -> None:
+def test_check_shows_what_answers(
+    tmp_path: Path, hub: RecordingHub, simulated: SimulatedSite
+) -> None:
     simulated.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=1 << 20)])
-    done = run("check", "--config", str(write_config(tmp_path, simulated, "127.0.0.1:8443")))
+    done = run("check", "--config", str(write_config(tmp_path, simulated, hub.address)))
     assert (done.returncode, done.stderr) == (0, "")
     assert "paris" in done.stdout
     assert simulated.address in done.stdout
     assert "1, with 1 disks" in done.stdout
+    assert done.stdout.splitlines()[-1].split() == ["hub", hub.address, "serving"]
+
+
+def test_check_of_a_hub_that_stops_serving_is_exit_code_5(
+    tmp_path: Path, hub: RecordingHub, simulated: SimulatedSite
+) -> None:
+    hub.health.enter_graceful_shutdown()
+    done = run("check", "--config", str(write_config(tmp_path, simulated, hub.address)))
+    assert done.returncode == 5
+    assert "NOT_SERVING" in done.stderr
+    assert "serving" not in done.stdout
+
+
+def test_check_of_a_hub_that_is_away_is_exit_code_5_in_one_line(
+    tmp_path: Path, simulated: SimulatedSite
+) -> None:
+    # Bound, but not listening: nobody answers there.
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = run("check", "--config", str(write_config(tmp_path, simulated, address)))
+    assert done.returncode == 5
+    assert "vSphere" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert address in line
+    assert line.endswith("(HUB_NOT_SERVING)")
+
+
+def test_check_of_a_hub_that_does_not_answer_ends_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(HubNotServing, match=address):
+            check_hub(address, deadline_s=0.2)
+
+
+def test_check_warns_of_variables_without_effect_and_of_an_open_password_file(
+    tmp_path: Path, hub: RecordingHub, simulated: SimulatedSite
+) -> None:
+    config = write_config(tmp_path, simulated, hub.address)
+    (tmp_path / "password").chmod(0o640)
+    done = run("check", "--config", str(config), SENDENSE_AGENT_LOGLEVEL="debug")
+    assert done.returncode == 0
+    assert "SENDENSE_AGENT_LOGLEVEL" in done.stderr
+    assert "password_file_readable_by_others" in done.stderr
+    assert simulated.password not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -135,6 +186,8 @@ def test_log_of_a_hub_that_goes_away_holds_the_agent_s_own_lines_alone(
     finally:
         process.kill()
     assert any("hub_session_lost" in line for line in lines)
+    (told,) = [line for line in lines if "hub_not_connected" in line]
+    assert "start the backup again" not in told
     assert [line for line in lines if "goaway" in line.lower() or ".cc:" in line] == []
 
 

@@ -60,12 +60,18 @@ def test_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("user =", "usr ="), "vsphere.usr"),
-        (('site = "paris"', 'site = "paris"\nquicker = true'), "quicker"),
-        (('site = "paris"', 'site = "a b"'), "site"),
-        (('site = "paris"\n', ""), "site"),
+        (("user =", "usr ="), "vsphere.usr: unknown key"),
+        (("user =", "usr ="), "vsphere.user: is missing"),
+        (('site = "paris"', 'site = "paris"\nquicker = true'), "quicker: unknown key"),
+        (('site = "paris"', 'site = "a b"'), "site: must be 1 to 64 letters, digits"),
+        (('site = "paris"\n', ""), "site: is missing"),
+        (('"root"', '""'), "vsphere.user: must not be empty"),
         (("8443", "port"), "hub_address"),
-        (('site = "paris"', 'site = "paris"\njobs_in_parallel = 0'), "jobs_in_parallel"),
+        (
+            ('site = "paris"', 'site = "paris"\njobs_in_parallel = 0'),
+            "jobs_in_parallel: must be 1 or more",
+        ),
+        (('site = "paris"', 'site = "paris"\nlog_level = "loud"'), "log_level: must be 'debug'"),
         (('"password"', '"elsewhere"'), "vsphere.password_file"),
         (('password_file = "password"', ""), "vsphere.password_file"),
         (('user = "root"', 'user = "root"\ncertificate_sha256 = "12"'), "certificate_sha256"),

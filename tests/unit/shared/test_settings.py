@@ -6,7 +6,7 @@ import pytest
 from pydantic_settings import SettingsConfigDict
 
 from shared.errors import ConfigurationError
-from shared.settings import FileSettings, load_settings
+from shared.settings import FileSettings, load_settings, warn_of_unknown_variables
 
 
 class _Settings(FileSettings):
@@ -27,8 +27,10 @@ def test_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("workers = 'many'", "workers"),
-        ("wrokers = 3", "wrokers"),
+        ("workers = 'many'", "workers: must be a whole number"),
+        ("workers = 1.5", "workers: must be a whole number"),
+        ("listen = 3", "listen: must be text in quotes"),
+        ("wrokers = 3", "wrokers: unknown key"),
         ("workers = ", "TOML"),
         ("\x00", "TOML"),
     ],
@@ -47,3 +49,22 @@ def test_a_wrong_file_is_refused_naming_file_and_key(
 def test_a_missing_file_is_refused_naming_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such configuration file"):
         load_settings(_Settings, tmp_path / "none.toml")
+
+
+def test_a_wrong_variable_is_named_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text("")
+    monkeypatch.setenv("SENDENSE_TEST_WORKERS", "secret")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(_Settings, path)
+    assert "workers (set by SENDENSE_TEST_WORKERS): must be a whole number" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_variables_that_set_nothing_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDENSE_TEST_WORKERS", "3")
+    monkeypatch.setenv("SENDENSE_TEST_WROKERS", "3")
+    monkeypatch.setenv("SENDENSE_TESTS", "3")
+    assert warn_of_unknown_variables(_Settings) == ["SENDENSE_TEST_WROKERS"]

@@ -109,6 +109,8 @@ def test_disks_outside_snapshots_are_skipped_by_name(
     assert codes(snapshot) == ["DISK_SKIPPED", "DISK_SKIPPED"]
     skipped = {warning.disk_label for warning in snapshot.warnings}
     assert skipped == {"Hard disk 1", "Hard disk 4"}
+    # The label has a field of its own.
+    assert not any("Hard disk" in warning.message for warning in snapshot.warnings)
     assert [(disk.index, disk.label) for disk in snapshot.disks] == [
         (0, "Hard disk 2"),
         (1, "Hard disk 3"),
