@@ -1,4 +1,9 @@
-"""`sendense-hub`: init, serve, db."""
+"""`sendense-hub`: init, serve, db.
+
+Exit codes: 0 stopped as told (or all well), 1 a defect, or the catalog or a
+repository cannot be used, 2 command line, configuration, a port in use or a
+schema that must be upgraded.
+"""
 
 import json
 import sys
@@ -16,10 +21,20 @@ from hub.jobs.repositories import create_repository
 from hub.main import serve as serve_hub
 from shared.errors import ConfigurationError, SendenseError
 from shared.logs import configure_logging
+from shared.settings import source_name, warn_of_unknown_variables
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_CODES = (
+    "Exit codes: 0 all well; 1 a defect, or the catalog or a repository cannot be used; "
+    "2 command line or configuration cannot be used, a port is in use, or the schema "
+    "must be upgraded."
+)
 
 app = typer.Typer(
     name="sendense-hub",
     help="The hub of Sendense: catalog and repository of VM backups.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,8 +81,7 @@ def init(
             config.write_text(_config_text(state), encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(str(state), f"cannot be made: {error.strerror}") from error
-    settings = load_hub_settings(config)
-    catalog = Catalog(settings.catalog_url)
+    catalog = _catalog(_load(config), config)
     try:
         catalog.upgrade()
         with catalog.read() as session:
@@ -76,6 +90,8 @@ def init(
             folder = (repository or state / "repository").absolute()
             row = create_repository(Parts(catalog), name="default", path=str(folder), default=True)
             names["default"] = row.path
+        elif repository is not None:
+            _require_default(repository, Path(names["default"]))
     finally:
         catalog.close()
     typer.echo(f"configuration  {config}")
@@ -94,18 +110,19 @@ def serve(
     ] = None,
 ) -> None:
     """Run the hub until SIGTERM."""
-    settings = load_hub_settings(config)
+    settings = _load(config)
     if listen is not None:
         loopback_address(listen, key="--listen")
         settings = settings.model_copy(update={"listen": listen})
-    _configure_logging(settings)
+    configure_logging(settings.log_level)
+    warn_of_unknown_variables(HubSettings)
     serve_hub(settings, ready_file)
 
 
 @db.command()
 def upgrade(config: ConfigOption = None) -> None:
     """Bring the catalog's schema to what this program needs."""
-    catalog = Catalog(load_hub_settings(config).catalog_url)
+    catalog = _catalog(_load(config), config)
     catalog.upgrade()
     typer.echo(f"catalog is at revision {catalog.revision()}")
     catalog.close()
@@ -114,25 +131,43 @@ def upgrade(config: ConfigOption = None) -> None:
 @db.command()
 def current(config: ConfigOption = None) -> None:
     """Show the schema's revision and the one this program needs."""
-    catalog = Catalog(load_hub_settings(config).catalog_url)
+    catalog = _catalog(_load(config), config)
     typer.echo(f"catalog {catalog.revision() or 'none'}, program {newest_revision()}")
     catalog.close()
 
 
 def main() -> None:
-    """Run the command line; an error is one sentence and exit code 1."""
+    """Run the command line; an error is one line and an exit code."""
     try:
         app()
     except SendenseError as error:
-        sys.stderr.write(f"sendense-hub: {error}\n")
-        sys.exit(1)
+        sys.stderr.write(f"sendense-hub: {' '.join(str(error).split())}\n")
+        sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILED)
 
 
-def _configure_logging(settings: HubSettings) -> None:
+def _load(config: Path | None) -> HubSettings:
+    """Settings that were checked as far as reading them can. Raises ConfigurationError."""
+    settings = load_hub_settings(config)
+    _catalog(settings, config).close()
+    return settings
+
+
+def _catalog(settings: HubSettings, config: Path | None) -> Catalog:
+    """The catalog, not opened yet. Raises ConfigurationError naming the file and the key."""
     try:
-        configure_logging(settings.log_level)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        return Catalog(settings.catalog_url)
+    except ConfigurationError as error:
+        raise ConfigurationError(source_name(config), str(error)) from error
+
+
+def _require_default(wanted: Path, default: Path) -> None:
+    """Raises ConfigurationError when the default repository is another one than asked for."""
+    if wanted.absolute().resolve() != default.resolve():
+        raise ConfigurationError(
+            "--repository",
+            f"the repository default is {default} and stays so; make a further one with: "
+            f"sendense repository create NAME {wanted.absolute()}",
+        )
 
 
 def _config_text(state: Path) -> str:

@@ -3,12 +3,12 @@
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic_settings import SettingsConfigDict
 
 from shared.errors import ConfigurationError
-from shared.settings import FileSettings, load_settings
+from shared.settings import FileSettings, load_settings, source_name
 
 CONFIG_NAME: Final = "hub.toml"
 DEFAULT_LISTEN: Final = "127.0.0.1:8443"
@@ -25,7 +25,7 @@ class HubSettings(FileSettings):
     catalog_url: str
     # Folder of the hub's own files.
     state_dir: Path
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     # host:port of the Prometheus endpoint; empty: off.
     metrics_listen: str = ""
 
@@ -42,8 +42,15 @@ class ListenAddress:
 
 
 def load_hub_settings(path: Path | None) -> HubSettings:
-    """Raises ConfigurationError."""
-    return load_settings(HubSettings, path)
+    """Read and check the configuration. Raises ConfigurationError naming the file and the key."""
+    settings = load_settings(HubSettings, path)
+    try:
+        loopback_address(settings.listen, key="listen")
+        if settings.metrics_listen:
+            loopback_address(settings.metrics_listen, key="metrics_listen")
+    except ConfigurationError as error:
+        raise ConfigurationError(source_name(path), str(error)) from error
+    return settings
 
 
 def loopback_address(text: str, *, key: str) -> ListenAddress:

@@ -1,5 +1,6 @@
 """Numbers for Prometheus, in a registry of their own."""
 
+import errno
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
@@ -41,8 +42,12 @@ class Metrics:
         try:
             self._server, _ = start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
             raise ConfigurationError(
-                "metrics_listen", f"cannot listen on {host}:{port}: {error.strerror}"
+                "metrics_listen",
+                f"{host}:{port} is in use"
+                if in_use
+                else f"cannot listen on {host}:{port}: {error.strerror}",
             ) from error
 
     def stop(self) -> None:

@@ -1,5 +1,7 @@
 """The gRPC server: services, options, and the one place that adds the port."""
 
+import errno
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -111,8 +113,25 @@ class HubServer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _require_free(listen: ListenAddress) -> None:
+    """Raises ConfigurationError. gRPC would tell the reason to standard error, in lines of its own."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As gRPC does: connections of a hub that has ended do not hold its port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((listen.host, listen.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError("listen", f"{listen} is in use") from error
+        raise ConfigurationError(
+            "listen", f"cannot listen on {listen}: {error.strerror}"
+        ) from error
+
+
 def _add_port(server: grpc.Server, listen: ListenAddress) -> int:
     """The port the server listens on. Credentials, once there are any, belong here alone."""
+    _require_free(listen)
     try:
         port = server.add_insecure_port(str(listen))
     except RuntimeError as error:

@@ -65,6 +65,43 @@ def test_init_makes_a_hub_and_changes_nothing_when_repeated(state: Path) -> None
     assert not (state / "repository").exists()
 
 
+def test_init_with_another_repository_is_refused_naming_the_default(state: Path) -> None:
+    repository = state.parent / "repo"
+    same = ["init", "--state-dir", str(state), "--repository", str(repository)]
+    assert CliRunner().invoke(cli.app, same).exit_code == 0
+    other = [*same[:-1], str(state.parent / "other")]
+    done = subprocess.run([*PROGRAM, *other], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert str(repository) in line
+    assert "sendense repository create" in line
+    assert not (state.parent / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("log_level", "loud", "must be 'debug'"),
+        ("listen", "0.0.0.0:8443", "is not a loopback address"),
+        ("listen", "127.0.0.1", "is no host:port"),
+        ("metrics_listen", "here", "is no host:port"),
+        ("catalog_url", "nothing", "is not a database URL"),
+        ("wrong", "x", "unknown key"),
+    ],
+)
+def test_wrong_value_is_one_line_with_file_and_key(
+    tmp_path: Path, key: str, value: str, problem: str
+) -> None:
+    settings = {"state_dir": str(tmp_path), "catalog_url": f"sqlite:///{tmp_path}/catalog.db"}
+    config = tmp_path / "hub.toml"
+    config.write_text("".join(f'{k} = "{v}"\n' for k, v in (settings | {key: value}).items()))
+    done = CliRunner().invoke(cli.app, ["serve", "--config", str(config)])
+    assert isinstance(done.exception, ConfigurationError)
+    said = str(done.exception)
+    assert said.startswith(f"{config}: {key}: ")
+    assert problem in said
+
+
 @pytest.mark.parametrize("name", ["a?b", "50%20 #1", "büro \U0001f4be", 'say "no"\\', "a\x7fb"])
 def test_init_makes_a_hub_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     state = tmp_path / name
@@ -78,23 +115,24 @@ def test_init_makes_a_hub_in_a_folder_of_any_name(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("arguments", "word", "code"),
     [
-        (["serve", "--config", "{0}/none.toml"], "no such configuration file"),
-        (["serve", "--config", "{0}/bad.toml"], "catalog_url"),
-        (["serve", "--config", "{0}/hub.toml"], "db upgrade"),
-        (["serve", "--config", "{0}/hub.toml", "--listen", "0.0.0.0:1"], "loopback"),
-        (["init", "--state-dir", "{0}/bad.toml"], "bad.toml"),
-        (["init", "--state-dir", "{0}/new", "--repository", "/proc/no/such"], "/proc/no/such"),
+        (["serve", "--config", "{0}/none.toml"], "no such configuration file", 2),
+        (["serve", "--config", "{0}/bad.toml"], "bad.toml: catalog_url: is missing", 2),
+        (["serve", "--config", "{0}/hub.toml"], "db upgrade", 2),
+        (["serve", "--config", "{0}/hub.toml", "--listen", "0.0.0.0:1"], "loopback", 2),
+        (["init", "--state-dir", "{0}/bad.toml"], "bad.toml", 2),
+        (["init", "--state-dir", "{0}/new", "--repository", "/proc/no/such"], "/proc/no/such", 1),
     ],
     ids=["no-file", "bad-file", "no-schema", "not-loopback", "no-folder", "no-repository"],
 )
-def test_error_is_one_sentence_and_exit_code_1(
+def test_error_is_one_line_and_an_exit_code(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     word: str,
+    code: int,
 ) -> None:
     (tmp_path / "bad.toml").write_text('listen = "127.0.0.1:0"\n')
     (tmp_path / "hub.toml").write_text(
@@ -113,7 +151,7 @@ def test_error_is_one_sentence_and_exit_code_1(
     finally:
         for number, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
             signal.signal(number, handler)
-    assert ended.value.code == 1
+    assert ended.value.code == code
     said = capsys.readouterr().err.strip()
     assert word in said
     assert len(said.splitlines()) == 1
@@ -229,5 +267,14 @@ def test_second_hub_on_a_state_folder_is_refused(tmp_path: Path) -> None:
 
 def test_taken_port_is_refused(hub: RunningHub, settings: HubSettings) -> None:
     second = Hub(settings.model_copy(update={"listen": hub.address}))
-    with pytest.raises(ConfigurationError, match="cannot listen"):
+    with pytest.raises(ConfigurationError, match=f"^listen: {hub.address} is in use$"):
         second.start()
+
+
+def test_serving_on_a_taken_port_ends_in_one_line(state: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [*PROGRAM, "serve", "--config", str(state / "hub.toml"), "--listen", address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"sendense-hub: listen: {address} is in use\n"
