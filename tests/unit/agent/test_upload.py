@@ -17,6 +17,7 @@ from agent.errors import (
     ReadStalled,
     UploadStalled,
 )
+from agent.hub_errors import backup_error
 from agent.pipeline import EncoderPool
 from agent.transports.disk_reader import Extent
 from agent.transports.errors import NfcReadFailed
@@ -327,8 +328,11 @@ def test_hub_that_goes_away_ends_the_upload(hub: RecordingHub) -> None:
 def test_upload_without_a_hub_says_unreachable() -> None:
     with RecordingHub() as hub:
         pass
-    with pytest.raises(HubUnreachable):
+    with pytest.raises(HubUnreachable) as caught:
         uploaded(hub, MemoryReader(drawn("a" * 100)))
+    # It ended a job, whose owner is told what to do; a look at the hub is not a job.
+    assert backup_error(caught.value).message == f"{caught.value}; start the backup again"
+    assert "start the backup again" not in str(caught.value)
 
 
 Part = upload_pb2.UploadDiskResponse
