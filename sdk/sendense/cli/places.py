@@ -88,7 +88,7 @@ def show_context(
 def list_disks(
     context: typer.Context,
     of_job: Annotated[
-        str, typer.Argument(metavar="[JOB]", help="Disks of this job.", show_default=False)
+        str, typer.Argument(metavar="JOB", help="Disks of this job.", show_default=False)
     ] = "",
     job: Annotated[str, typer.Option(metavar="JOB", help="The same.")] = "",
     in_context: Annotated[

@@ -129,6 +129,7 @@ def test_interrupted_restore_leaves_nothing(hub, tmp_path, sent, file_format):
 def test_interrupt_while_the_command_loads_is_silent():
     program = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored
 class Interrupter:
     def find_spec(self, name, path=None, target=None):
         if name == "sendense.cli.main":
