@@ -103,7 +103,10 @@ def _start_agent(stack: ExitStack, client: Client, address: str, source: Source)
         log=FOLDER / "agent.log",
     )
     stack.callback(agent.stop)
-    agent.await_that("agent connected", lambda: client.list_virtual_machines(site=SITE))
+    # A site is known once its agent has registered, so that it cannot be asked for by name yet.
+    agent.await_that(
+        "agent connected", lambda: any(vm.site == SITE for vm in client.list_virtual_machines())
+    )
     return agent
 
 

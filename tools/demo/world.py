@@ -111,7 +111,9 @@ class World:
 
             def knows_the_vm() -> bool:
                 try:
-                    return bool(client.list_virtual_machines(site=SITE, name=VM_NAME))
+                    # Not by site: one whose agent has not registered yet is unknown.
+                    machines = client.list_virtual_machines(name=VM_NAME)
+                    return any(machine.site == SITE for machine in machines)
                 except HubUnavailable as error:
                     raise ProgramFailed(
                         f"the hub went away while the agent connected: {error}"
