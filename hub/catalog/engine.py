@@ -67,12 +67,20 @@ class Catalog:
             )
         else:
             raise ConfigurationError("catalog_url", f"{backend} is no catalog database")
+        # What one read asks in several statements is of one moment: a completion
+        # between them must not show a running job with completed disks. SQLite's
+        # transactions are like that anyway.
+        self._reading = (
+            self._engine
+            if backend == "sqlite"
+            else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._writing = self._engine.execution_options(sendense_write=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that changes nothing. Raises CatalogUnavailable."""
-        with _translated(), Session(self._engine, expire_on_commit=False) as session:
+        """A transaction that changes nothing and sees one moment. Raises CatalogUnavailable."""
+        with _translated(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from hub.catalog.complete_job import complete_job
 from hub.catalog.engine import Catalog
 from hub.catalog.models import BackupJob
+from hub.catalog.queries import find_job
 from hub.errors import BackupRunning, CatalogUnavailable
 from hub.jobs.complete import complete_backup
 from hub.jobs.parts import Parts
@@ -320,3 +321,15 @@ def test_completion_stays_when_the_server_restarts(
     mariadb.start()
     assert rows(story, sealed) == moved(sealed)
     assert not story.complete(sealed)
+
+
+def test_read_sees_one_moment_while_a_job_completes(
+    catalog: Catalog, story: Story, sealed: BackupJob
+) -> None:
+    with catalog.read() as session:
+        assert find_job(session, sealed.id).status is Status.RUNNING
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(story.complete, sealed).result(WAIT_S) is True
+        job = find_job(session, sealed.id, with_disks=True)
+        assert [job.status, *(disk.status for disk in job.disks)] == [Status.RUNNING] * 3
+    assert rows(story, sealed) == moved(sealed)
