@@ -171,20 +171,23 @@ def test_tables_are_innodb_and_compare_text_by_its_bytes(catalog: Catalog) -> No
 
 @on_mariadb
 def test_session_is_strict_whatever_the_server_is_set_to(catalog: Catalog) -> None:
-    with catalog.read() as session:
-        session_settings = session.execute(
-            text(
-                "SELECT @@sql_mode, @@tx_isolation, @@innodb_lock_wait_timeout, "
-                "@@character_set_client, @@character_set_connection"
-            )
-        ).one()
-    assert session_settings == (
-        "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
-        "READ-COMMITTED",
-        LOCK_TIMEOUT_S,
-        "utf8mb4",
-        "utf8mb4",
+    question = text(
+        "SELECT @@sql_mode, @@tx_isolation, @@innodb_lock_wait_timeout, "
+        "@@character_set_client, @@character_set_connection"
     )
+    for transaction, isolation in (
+        (catalog.write, "READ-COMMITTED"),
+        (catalog.read, "REPEATABLE-READ"),
+        (catalog.write, "READ-COMMITTED"),  # also on a connection that has read before
+    ):
+        with transaction() as session:
+            assert session.execute(question).one() == (
+                "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
+                isolation,
+                LOCK_TIMEOUT_S,
+                "utf8mb4",
+                "utf8mb4",
+            )
 
 
 @on_mariadb
