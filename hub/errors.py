@@ -458,3 +458,125 @@ class NoDisks(SendenseError):
     text: ClassVar[str] = "VM {vm!r} has no disk that can be backed up"
 
     vm: str
+
+
+@dataclass(eq=False)
+class RepositoryDisabled(SendenseError):
+    """No new backup may start in the repository."""
+
+    code: ClassVar[str] = "REPOSITORY_DISABLED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "repository {repository!r} is disabled; enable it with "
+        "sendense repository enable, or name another one"
+    )
+
+    repository: str
+
+
+@dataclass(eq=False)
+class RepositoryNotEmpty(SendenseError):
+    """The repository has contexts, or files of deleted jobs that could not be removed yet."""
+
+    code: ClassVar[str] = "REPOSITORY_NOT_EMPTY"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "repository {repository!r} has {contexts} contexts: {problem}; "
+        "sendense context delete removes one with its backups"
+    )
+
+    repository: str
+    contexts: int
+    problem: str
+
+
+@dataclass(eq=False)
+class RepositoryIsDefault(SendenseError):
+    """The default repository is not deleted while there are others."""
+
+    code: ClassVar[str] = "REPOSITORY_IS_DEFAULT"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "repository {repository!r} is the default one; make another one the default "
+        "with sendense repository set-default, then delete it"
+    )
+
+    repository: str
+
+
+@dataclass(eq=False)
+class AgentDraining(SendenseError):
+    """No new backup may start at the site."""
+
+    code: ClassVar[str] = "AGENT_DRAINING"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "site {site!r} is being drained: no new backup starts there until sendense agent resume"
+    )
+
+    site: str
+
+
+@dataclass(eq=False)
+class AgentConnected(SendenseError):
+    """An agent that is connected is not forgotten."""
+
+    code: ClassVar[str] = "AGENT_CONNECTED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "the agent of site {site!r} is connected; stop it first, then remove it"
+
+    site: str
+
+
+@dataclass(eq=False)
+class AgentHasJobs(SendenseError):
+    """An agent with jobs that have not ended is not forgotten."""
+
+    code: ClassVar[str] = "AGENT_HAS_JOBS"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "site {site!r} has {jobs} jobs that have not ended; wait for their end or cancel them"
+    )
+
+    site: str
+    jobs: int
+
+
+@dataclass(eq=False)
+class JobNotUnsuccessful(SendenseError):
+    """Only failed and cancelled jobs are retried."""
+
+    code: ClassVar[str] = "JOB_NOT_UNSUCCESSFUL"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "backup job {job_id} is {job_status}: only failed and cancelled jobs are retried; "
+        "start a new backup instead"
+    )
+
+    job_id: str
+    job_status: str
+
+
+@dataclass(eq=False)
+class RestoreRunning(SendenseError):
+    """What is to be deleted is being read by a restore."""
+
+    code: ClassVar[str] = "RESTORE_RUNNING"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "a restore reads {job_id}: wait for its end, then delete again"
+
+    job_id: str
+
+
+@dataclass(eq=False)
+class ChangeIdNotFound(SendenseError):
+    """The disk has no change id that an increment could build on."""
+
+    code: ClassVar[str] = "CHANGE_ID_NOT_FOUND"
+    status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
+    text: ClassVar[str] = "no change id of disk {disk_index} of VM {vm!r}: {problem}"
+
+    vm: str
+    disk_index: int
+    problem: str

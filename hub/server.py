@@ -18,6 +18,7 @@ from hub.services.inventory_service import AgentService, InventoryService
 from hub.services.repository_service import RepositoryService
 from hub.services.restore_service import RestoreService
 from hub.services.session_service import AgentSessionService
+from hub.services.statistics_service import StatisticsService
 from hub.services.stream_slots import POOL_THREADS, StreamSlots
 from hub.services.upload_service import UploadService
 from sendense.v1 import (
@@ -33,6 +34,8 @@ from sendense.v1 import (
     repository_pb2_grpc,
     restore_pb2,
     restore_pb2_grpc,
+    statistics_pb2,
+    statistics_pb2_grpc,
     upload_pb2,
     upload_pb2_grpc,
 )
@@ -61,6 +64,7 @@ SERVICES: Final = tuple(
         inventory_pb2,
         repository_pb2,
         restore_pb2,
+        statistics_pb2,
         upload_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
@@ -88,6 +92,9 @@ class HubServer:
             RepositoryService(parts), server
         )
         restore_pb2_grpc.add_RestoreServiceServicer_to_server(RestoreService(parts, slots), server)
+        statistics_pb2_grpc.add_StatisticsServiceServicer_to_server(
+            StatisticsService(parts), server
+        )
         upload_pb2_grpc.add_UploadServiceServicer_to_server(UploadService(parts, slots), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(

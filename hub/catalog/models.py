@@ -8,11 +8,14 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -61,6 +64,8 @@ class BackupRepository(Base):
     name: Mapped[str] = mapped_column(String(64), unique=True)
     path: Mapped[str] = mapped_column(String(1024))
     is_default: Mapped[bool] = mapped_column(Boolean(), default=False)
+    # No new backup starts there.
+    disabled: Mapped[bool] = mapped_column(Boolean(), default=False, server_default=false())
     created_at: Mapped[datetime]
 
 
@@ -81,6 +86,8 @@ class Agent(Base):
     connected_since: Mapped[datetime | None]
     last_seen_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    # No new backup starts at its site.
+    draining: Mapped[bool] = mapped_column(Boolean(), default=False, server_default=false())
 
 
 class VmBackupContext(Base):
@@ -100,7 +107,11 @@ class VmBackupContext(Base):
     total_backups_run: Mapped[int] = mapped_column(Integer(), default=0)
     successful_backups: Mapped[int] = mapped_column(Integer(), default=0)
     failed_backups: Mapped[int] = mapped_column(Integer(), default=0)
-    # Of the last completed job; written by its completion only.
+    # Completed jobs that are there now, and the bytes they stored: what lists and
+    # statistics would else have to count. Completion and deletion keep them.
+    restore_point_count: Mapped[int] = mapped_column(Integer(), default=0, server_default=text("0"))
+    bytes_stored: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
+    # Of the last completed job; written by its completion and by deletions.
     last_backup_id: Mapped[str | None] = mapped_column(String(ID_CHARS))
     last_backup_type: Mapped[BackupType | None] = mapped_column(checked(BackupType, "last_type"))
     last_backup_at: Mapped[datetime | None]
@@ -147,10 +158,29 @@ class BackupJob(Base):
     created_at: Mapped[datetime] = mapped_column(index=True)
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    # Taken over from the catalog of an earlier system, then; NULL: a job of this one.
+    imported_at: Mapped[datetime | None]
 
     context: Mapped[VmBackupContext] = relationship(lazy="joined", innerjoin=True)
     disks: Mapped[list["BackupDisk"]] = relationship(
         order_by="BackupDisk.disk_index", back_populates="job", viewonly=True
+    )
+    retry: Mapped["BackupRetry | None"] = relationship(
+        foreign_keys="BackupRetry.job_id", lazy="joined", viewonly=True
+    )
+
+
+class BackupRetry(Base):
+    """A job that repeats another one. It goes with either of them."""
+
+    __tablename__ = "backup_retries"
+    __table_args__ = MARIADB
+
+    job_id: Mapped[str] = mapped_column(
+        ForeignKey("backup_jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    retry_of_job_id: Mapped[str] = mapped_column(
+        ForeignKey("backup_jobs.id", ondelete="CASCADE"), index=True
     )
 
 
@@ -158,7 +188,11 @@ class BackupDisk(Base):
     """One disk of one job, keyed by (job, disk index); one layer file."""
 
     __tablename__ = "backup_disks"
-    __table_args__ = (UniqueConstraint("backup_job_id", "disk_index"), MARIADB)
+    __table_args__ = (
+        UniqueConstraint("backup_job_id", "disk_index"),
+        Index("uq_backup_disks_legacy_id", "legacy_id", unique=True),
+        MARIADB,
+    )
 
     id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
     vm_backup_context_id: Mapped[str] = mapped_column(
@@ -191,6 +225,29 @@ class BackupDisk(Base):
     # The layer is on stable storage under its final name.
     sealed_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    # Id of the row in the earlier system's catalog that this one was made from. Such a
+    # row has no root_digest, and its layer no manifest: it is never a base.
+    legacy_id: Mapped[str | None] = mapped_column(String(255))
 
     job: Mapped[BackupJob] = relationship(back_populates="disks", viewonly=True)
     base: Mapped["BackupDisk | None"] = relationship(remote_side=[id], viewonly=True)
+
+
+class FileRemoval(Base):
+    """A file or folder of a repository whose rows were deleted, until it is removed, too.
+
+    Written in the transaction that deletes the rows. What is not in this table is
+    never removed for having no rows: an older copy of the catalog must not cost
+    the restore points that it does not know.
+    """
+
+    __tablename__ = "file_removals"
+    __table_args__ = MARIADB
+
+    id: Mapped[int] = mapped_column(RowNumber, primary_key=True, autoincrement=True)
+    repository_id: Mapped[str] = mapped_column(ForeignKey("backup_repositories.id"), index=True)
+    # The deleted job. A job that has this id now keeps its files.
+    job_id: Mapped[str] = mapped_column(String(ID_CHARS), index=True)
+    # Relative to the repository: a job's folder, or an imported layer.
+    path: Mapped[str] = mapped_column(String(1024))
+    requested_at: Mapped[datetime]

@@ -214,7 +214,9 @@ def test_completion_that_lost_a_deadlock_is_done_again(
         for number in range(50):
             other.execute(
                 text(
-                    "INSERT INTO agents VALUES "
+                    "INSERT INTO agents (id, site, hostname, version, vsphere_address, "
+                    "vsphere_full_name, vsphere_api_type, vsphere_api_version, connected_since, "
+                    "last_seen_at, created_at) VALUES "
                     "(:id, :id, '', '', '', '', '', '', NULL, NULL, '2025-01-01')"
                 ),
                 {"id": f"agent-{number}"},

@@ -1,0 +1,101 @@
+"""Administration: disabled repositories, draining agents, retries, deletions, imported jobs."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+revision = "0002"
+down_revision = "0001"
+
+UTC = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+MARIADB: dict[str, Any] = {
+    f"{dialect}_{key}": value
+    for dialect in ("mysql", "mariadb")
+    for key, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("backup_repositories", "disabled"),
+    ("agents", "draining"),
+    ("vm_backup_contexts", "restore_point_count"),
+    ("vm_backup_contexts", "bytes_stored"),
+    ("backup_jobs", "imported_at"),
+    ("backup_disks", "legacy_id"),
+)
+
+
+def upgrade() -> None:
+    for table, name in (("backup_repositories", "disabled"), ("agents", "draining")):
+        op.add_column(
+            table, sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+        )
+    op.add_column(
+        "vm_backup_contexts",
+        sa.Column("restore_point_count", sa.Integer(), nullable=False, server_default=sa.text("0")),
+    )
+    op.add_column(
+        "vm_backup_contexts",
+        sa.Column("bytes_stored", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
+    )
+    op.add_column("backup_jobs", sa.Column("imported_at", UTC, nullable=True))
+    op.add_column("backup_disks", sa.Column("legacy_id", sa.String(length=255), nullable=True))
+    op.create_index("uq_backup_disks_legacy_id", "backup_disks", ["legacy_id"], unique=True)
+    op.create_table(
+        "backup_retries",
+        sa.Column("job_id", sa.String(length=128), nullable=False),
+        sa.Column("retry_of_job_id", sa.String(length=128), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_id"],
+            ["backup_jobs.id"],
+            name=op.f("fk_backup_retries_job_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["retry_of_job_id"],
+            ["backup_jobs.id"],
+            name=op.f("fk_backup_retries_retry_of_job_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_backup_retries")),
+        **MARIADB,
+    )
+    op.create_index(
+        op.f("ix_backup_retries_retry_of_job_id"),
+        "backup_retries",
+        ["retry_of_job_id"],
+        unique=False,
+    )
+    op.create_table(
+        "file_removals",
+        sa.Column("id", ROW_NUMBER, autoincrement=True, nullable=False),
+        sa.Column("repository_id", sa.String(length=128), nullable=False),
+        sa.Column("job_id", sa.String(length=128), nullable=False),
+        sa.Column("path", sa.String(length=1024), nullable=False),
+        sa.Column("requested_at", UTC, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repository_id"],
+            ["backup_repositories.id"],
+            name=op.f("fk_file_removals_repository_id"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_file_removals")),
+        **MARIADB,
+    )
+    for column in ("repository_id", "job_id"):
+        op.create_index(op.f(f"ix_file_removals_{column}"), "file_removals", [column], unique=False)
+    # What completion counts from now on.
+    op.execute(
+        "UPDATE vm_backup_contexts SET restore_point_count = (SELECT COUNT(*) FROM backup_jobs "
+        "WHERE vm_backup_context_id = context_id AND status = 'completed'), "
+        "bytes_stored = (SELECT COALESCE(SUM(backup_jobs.bytes_stored), 0) FROM backup_jobs "
+        "WHERE vm_backup_context_id = context_id AND status = 'completed')"
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("file_removals")
+    op.drop_table("backup_retries")
+    op.drop_index("uq_backup_disks_legacy_id", table_name="backup_disks")
+    for table, name in reversed(COLUMNS):
+        op.drop_column(table, name)
