@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo demo-up demo-down bench-quick clean
+.PHONY: help setup tools test lint format demo demo-up demo-down bench-quick clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -15,7 +15,10 @@ help: ## list the targets
 setup: ## install what is needed into .venv (and Debian packages, as root); nothing when it is there
 	@$(PYTHON) scripts/setup.py
 
-test: setup ## run all tests
+tools: setup ## make grpcurl, Go, Node and their plugins ready, for tests and generated clients
+	@$(PYTHON) scripts/setup_test_tools.py
+
+test: tools ## run all tests
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup ## check format, style, types, import directions and protos

@@ -7,30 +7,19 @@ and needs no network: a stamp in `.venv` names what was installed. Everything
 the installers print goes to build/setup.log; errors are shown.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-VENV_PYTHON = VENV / "bin" / "python"
+from steps import LOG, ROOT, VENV, VENV_PYTHON, StepFailed, fail, lock, run, say
+
 STAMP = VENV / "sendense-setup.stamp"
-LOG = ROOT / "build" / "setup.log"
-LOCK = ROOT / "build" / "setup.lock"
 
 OLDEST_PYTHON = (3, 11)
-LOCK_TIMEOUT_S = 1800
-STEP_TIMEOUT_S = 1800
-ERROR_LINES = 25
 
 
 class Program(NamedTuple):
@@ -58,13 +47,16 @@ def main() -> int:
         fail(
             f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed, this is {sys.version.split()[0]}"
         )
-    with lock(LOCK):
-        install_programs()
-        wanted = fingerprint()
-        if not installed(wanted):
-            install_python_packages()
-            STAMP.write_text(wanted + "\n")
-            say("setup: done")
+    with lock():
+        try:
+            install_programs()
+            wanted = fingerprint()
+            if not installed(wanted):
+                install_python_packages()
+                STAMP.write_text(wanted + "\n")
+                say("setup: done")
+        except StepFailed as error:
+            fail(str(error))
     return 0
 
 
@@ -184,67 +176,6 @@ def venv_works() -> bool:
         (VENV / "bin" / "pip").read_text(errors="replace").splitlines()[0]
     )
     return check.returncode == 0 and check.stdout == f"{sys.version}\n{VENV}\n" and scripts_fit
-
-
-# --- how things are run and told ----------------------------------------------
-
-
-def run(what: str, command: list[str], environment: dict[str, str] | None = None) -> None:
-    """Run a command with its output in the log; on failure show the output's end and exit."""
-    with LOG.open("a+", errors="replace") as log:
-        log.write(f"\n== {time.strftime('%F %T')} {' '.join(command)}\n")
-        log.flush()
-        began_at = log.tell()
-        try:
-            status = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=STEP_TIMEOUT_S,
-            ).returncode
-            problem = f"exit status {status}"
-        except subprocess.TimeoutExpired:
-            status, problem = 1, f"no end after {STEP_TIMEOUT_S} s"
-        except OSError as error:
-            status, problem = 1, str(error)
-        if status == 0:
-            return
-        log.seek(began_at)
-        tail = "".join(deque(log, maxlen=ERROR_LINES))
-    fail(f"{what} failed ({problem}). The end of its output:\n\n{tail}\nAll of it: {LOG}")
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the setup lock, so that two makes at once do not install over each other."""
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
-        give_up_at = time.monotonic() + LOCK_TIMEOUT_S
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    fail(f"another setup has held {path} for {LOCK_TIMEOUT_S} s")
-                if not told:
-                    say("setup: waiting for another setup in this folder")
-                    told = True
-                time.sleep(0.2)
-        yield
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def fail(text: str) -> NoReturn:
-    print(f"setup: {text}", file=sys.stderr, flush=True)
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":
