@@ -17,6 +17,7 @@ from hub.services.context_service import ContextService, DiskService
 from hub.services.inventory_service import AgentService, InventoryService
 from hub.services.repository_service import RepositoryService
 from hub.services.restore_service import RestoreService
+from hub.services.rule_interceptor import RuleInterceptor
 from hub.services.session_service import AgentSessionService
 from hub.services.statistics_service import StatisticsService
 from hub.services.stream_slots import POOL_THREADS, StreamSlots
@@ -76,7 +77,7 @@ class HubServer:
 
     def __init__(self, parts: Parts, *, heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S) -> None:
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="rpc")
-        self._server = grpc.server(self._pool, options=OPTIONS)
+        self._server = grpc.server(self._pool, interceptors=(RuleInterceptor(),), options=OPTIONS)
         self._health = health.HealthServicer()
         slots = StreamSlots()
         server = self._server

@@ -5,6 +5,7 @@ part of the contract: it is `google.rpc.ErrorInfo.reason` on the wire and
 `BackupError.reason` in the catalog.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -49,6 +50,23 @@ class InvalidArgument(SendenseError):
 
     field: str
     problem: str
+
+
+@dataclass(eq=False)
+class InvalidRequest(SendenseError):
+    """Several fields of a request cannot be used as given."""
+
+    code: ClassVar[str] = InvalidArgument.code
+    status: ClassVar[StatusCode] = StatusCode.INVALID_ARGUMENT
+
+    violations: Sequence[InvalidArgument]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.violations))
+
+    def facts(self) -> dict[str, str]:
+        """The names of the fields."""
+        return {"fields": ",".join(each.field for each in self.violations)}
 
 
 @dataclass(eq=False)

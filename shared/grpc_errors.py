@@ -1,6 +1,6 @@
 """SendenseError to and from gRPC status with google.rpc.ErrorInfo."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -10,7 +10,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from shared.errors import InvalidArgument, SendenseError
+from shared.errors import InvalidArgument, InvalidRequest, SendenseError
 
 DOMAIN = "sendense"
 # An RPC's status travels in its trailers, of which peers take 8 KiB.
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 def status_of(error: SendenseError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: code, sentence, ErrorInfo, field violation if it is one.
+    """The google.rpc.Status of an error: code, sentence, ErrorInfo, field violations if any.
 
     What callers sent may be echoed in it, and is clipped: the sentence and each
     fact to 1 KiB of UTF-8, all facts together to 2 KiB.
@@ -31,17 +31,34 @@ def status_of(error: SendenseError) -> status_pb2.Status:
     details = [
         _packed(error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=metadata))
     ]
-    if isinstance(error, InvalidArgument):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=metadata["field"], description=metadata["problem"]
+    violated = _violations(error)
+    if violated:
+        each_bytes = min(MESSAGE_BYTES, FACTS_BYTES // (2 * len(violated)))
+        details.append(
+            _packed(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        error_details_pb2.BadRequest.FieldViolation(
+                            field=clipped(one.field, each_bytes),
+                            description=clipped(one.problem, each_bytes),
+                        )
+                        for one in violated
+                    ]
+                )
+            )
         )
-        details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     number: int = error.status.value[0]
     return status_pb2.Status(
         code=number,
         message=clipped(str(error), MESSAGE_BYTES),
         details=details,
     )
+
+
+def _violations(error: SendenseError) -> Sequence[InvalidArgument]:
+    if isinstance(error, InvalidArgument):
+        return [error]
+    return error.violations if isinstance(error, InvalidRequest) else []
 
 
 def clipped(text: str, limit_bytes: int) -> str:

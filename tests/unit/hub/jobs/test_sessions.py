@@ -167,7 +167,7 @@ def test_what_an_agent_says_is_clipped_to_what_rows_take(hub: RunningHub, agent:
         other_snapshots=[long],
     )
     assert agent.expect("job_plan").job_id == job.job_id
-    hub.cancel(job.job_id, long)
+    hub.cancel(job.job_id, "x" * 4096)
     agent.expect("cancel_job")
     agent.send(
         job_failed=session_pb.JobFailed(

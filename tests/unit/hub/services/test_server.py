@@ -37,6 +37,7 @@ def test_health_and_reflection_answer(hub: RunningHub) -> None:
         "RepositoryService",
         "RestoreService",
         "ServerReflection",
+        "StatisticsService",
         "UploadService",
     }
 
@@ -49,7 +50,9 @@ def test_health_and_reflection_answer(hub: RunningHub) -> None:
         (lambda h: h.wait("nobody"), "JOB_NOT_FOUND"),
         (lambda h: h.restored("nobody"), "JOB_NOT_FOUND"),
         (
-            lambda h: h.contexts.GetContext(context_pb2.GetContextRequest(), timeout=20),
+            lambda h: h.contexts.GetContext(
+                context_pb2.GetContextRequest(context_id="x"), timeout=20
+            ),
             "CONTEXT_NOT_FOUND",
         ),
         (

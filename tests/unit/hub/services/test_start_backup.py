@@ -124,9 +124,11 @@ def test_unusable_field_is_named(
     assert facts["field"] == next(iter(request_fields))
 
 
-def test_long_names_are_refused_as_short_ones_are(hub: RunningHub) -> None:
-    assert refusal(lambda: hub.start("x" * 20_000))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
-    assert refusal(lambda: hub.get("ä" * 20_000))[:2] == (Code.NOT_FOUND, "JOB_NOT_FOUND")
+def test_names_that_are_too_long_are_refused(hub: RunningHub) -> None:
+    refused = (Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert refusal(lambda: hub.start("x" * 20_000))[:2] == refused
+    assert refusal(lambda: hub.get("ä" * 20_000))[:2] == refused
+    assert refusal(lambda: hub.start("x" * 256))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
 
 
 def test_interrupted_creation_of_a_repository_is_taken_up_again(
