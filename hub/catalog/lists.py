@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TypeVar
 
 from sqlalchemy import and_, or_, select
@@ -12,10 +13,17 @@ from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.catalog.paging import decode_token, encode_token, page_rows
 from hub.catalog.queries import find_job
 from hub.catalog.repositories import find_repository
-from hub.jobs.states import Status
+from hub.jobs.states import BackupType, Status
 from shared.errors import InvalidArgument
 
 Row = TypeVar("Row")
+
+
+class JobOrder(StrEnum):
+    """How a list of jobs is ordered, by the time of their creation."""
+
+    NEWEST_FIRST = "newest_first"
+    OLDEST_FIRST = "oldest_first"
 
 
 def list_jobs(
@@ -25,12 +33,21 @@ def list_jobs(
     context_id: str = "",
     repository: str = "",
     status: Status | None = None,
+    backup_type: BackupType | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    order: JobOrder = JobOrder.NEWEST_FIRST,
     page_size: int = 0,
     page_token: str = "",
 ) -> tuple[Sequence[BackupJob], str]:
-    """A page of jobs, newest first, and the token of the next. Raises RepositoryNotFound,
-    InvalidArgument."""
+    """A page of jobs and the token of the next, which is good for the same order alone.
+
+    `created_after` is part of the period, `created_before` is not. Raises
+    RepositoryNotFound, InvalidArgument.
+    """
     rows = page_rows(page_size)
+    if created_after and created_before and created_after >= created_before:
+        raise InvalidArgument("created_before", "must be later than created_after")
     query = select(BackupJob).join(BackupJob.context)
     if vm_name:
         query = query.where(VmBackupContext.vm_name == vm_name)
@@ -40,18 +57,33 @@ def list_jobs(
         query = query.where(BackupJob.repository_id == find_repository(session, repository).id)
     if status is not None:
         query = query.where(BackupJob.status == status)
-    after = decode_token(page_token, str, str)
+    if backup_type is not None:
+        query = query.where(BackupJob.backup_type == backup_type)
+    if created_after is not None:
+        query = query.where(BackupJob.created_at >= created_after)
+    if created_before is not None:
+        query = query.where(BackupJob.created_at < created_before)
+    newest_first = order is JobOrder.NEWEST_FIRST
+    after = decode_token(page_token, str, str, str)
     if after is not None:
-        at = _time(after[0])
+        if after[0] != order:
+            raise InvalidArgument("page_token", "is a token of a list in another order")
+        at, job_id = _time(after[1]), after[2]
         query = query.where(
             or_(
-                BackupJob.created_at < at,
-                and_(BackupJob.created_at == at, BackupJob.id < after[1]),
+                BackupJob.created_at < at if newest_first else BackupJob.created_at > at,
+                and_(
+                    BackupJob.created_at == at,
+                    BackupJob.id < job_id if newest_first else BackupJob.id > job_id,
+                ),
             )
         )
-    query = query.order_by(BackupJob.created_at.desc(), BackupJob.id.desc()).limit(rows + 1)
-    found, more = _page(session.scalars(query).all(), rows)
-    return found, encode_token(found[-1].created_at.isoformat(), found[-1].id) if more else ""
+    keys = (BackupJob.created_at, BackupJob.id)
+    query = query.order_by(*(key.desc() if newest_first else key.asc() for key in keys))
+    found, more = _page(session.scalars(query.limit(rows + 1)).all(), rows)
+    if not more:
+        return found, ""
+    return found, encode_token(order, found[-1].created_at.isoformat(), found[-1].id)
 
 
 def list_contexts(
@@ -59,6 +91,7 @@ def list_contexts(
     *,
     vm_name: str = "",
     repository: str = "",
+    site: str = "",
     page_size: int = 0,
     page_token: str = "",
 ) -> tuple[Sequence[VmBackupContext], str]:
@@ -71,6 +104,8 @@ def list_contexts(
     if repository:
         row = find_repository(session, repository)
         query = query.where(VmBackupContext.repository_id == row.id)
+    if site:
+        query = query.where(VmBackupContext.site == site)
     after = decode_token(page_token, str, str)
     if after is not None:
         query = query.where(
