@@ -9,7 +9,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from hub.catalog.engine import LOCK_TIMEOUT_S, Catalog
 from hub.catalog.lists import list_contexts
-from hub.catalog.models import BackupDisk
+from hub.catalog.models import BackupDisk, Base
 from tests.unit.hub.catalog.conftest import NOON, Clock
 from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
@@ -25,6 +25,9 @@ FOREIGN_KEYS = {
     ("backup_disks", "vm_backup_context_id", "vm_backup_contexts", "CASCADE"),
     ("backup_disks", "backup_job_id", "backup_jobs", "CASCADE"),
     ("backup_disks", "base_disk_id", "backup_disks", "SET NULL"),
+    ("backup_retries", "job_id", "backup_jobs", "CASCADE"),
+    ("backup_retries", "retry_of_job_id", "backup_jobs", "CASCADE"),
+    ("file_removals", "repository_id", "backup_repositories", None),
 }
 UNIQUE_KEYS = {
     ("backup_repositories", "name"),
@@ -34,6 +37,7 @@ UNIQUE_KEYS = {
     ("backup_jobs", "active_context_id"),
     ("backup_jobs", "request_id"),
     ("backup_disks", "backup_job_id", "disk_index"),
+    ("backup_disks", "legacy_id"),
 }
 CHECKED_WORDS = [
     ("vm_backup_contexts", "last_backup_type"),
@@ -62,11 +66,18 @@ def test_foreign_keys_lead_from_disk_to_job_to_context(catalog: Catalog) -> None
 
 def test_keys_are_unique(catalog: Catalog) -> None:
     inspector = inspect(catalog.engine)
-    assert {
+    constraints = {
         (table, *key["column_names"])
         for table in inspector.get_table_names()
         for key in inspector.get_unique_constraints(table)
-    } == UNIQUE_KEYS
+    }
+    indexes = {
+        (table, *index["column_names"])
+        for table in inspector.get_table_names()
+        for index in inspector.get_indexes(table)
+        if index["unique"]
+    }
+    assert constraints | indexes == UNIQUE_KEYS
 
 
 def test_second_live_job_of_a_context_is_refused_by_the_database(story: Story) -> None:
@@ -165,7 +176,7 @@ def test_tables_are_innodb_and_compare_text_by_its_bytes(catalog: Catalog) -> No
                 "WHERE table_schema = database() AND table_name != 'alembic_version'"
             )
         ).all()
-    assert len(tables) == 5
+    assert len(tables) == len(Base.metadata.tables) == 7
     assert set(tables) == {("InnoDB", "utf8mb4_bin")}
 
 
