@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from hub.catalog.ids import slug
 from hub.catalog.models import Agent, BackupJob, VmBackupContext
-from hub.errors import AgentNotFound
+from hub.catalog.paging import decode_token, encode_token, page_rows
+from hub.errors import AgentDraining, AgentHasJobs, AgentNotFound
 from hub.jobs.states import LIVE
 
 
@@ -28,8 +29,12 @@ class AgentFacts:
 
 
 def record_registration(session: Session, facts: AgentFacts, now: datetime) -> Agent:
-    """Insert or refresh the site's row. Its id stays the same, and is of this catalog alone."""
-    agent = session.scalars(select(Agent).where(Agent.site == facts.site)).first()
+    """Insert or refresh the site's row. Its id stays the same, and is of this catalog alone.
+
+    Whether it is being drained stays, too. A removal under way is waited for: the
+    agent is a new one then.
+    """
+    agent = session.scalars(select(Agent).where(Agent.site == facts.site).with_for_update()).first()
     if agent is None:
         # Snapshots carry it: another hub's catalog must never hand out the same one.
         agent_id = f"agent-{slug(facts.site)}-{uuid4().hex}"
@@ -68,9 +73,69 @@ def find_agent(session: Session, site: str) -> Agent:
     return agent
 
 
-def all_agents(session: Session) -> Sequence[Agent]:
-    """Ordered by site."""
-    return session.scalars(select(Agent).order_by(Agent.site)).all()
+def is_known_site(session: Session, site: str) -> bool:
+    """Whether an agent registered for the site, or a VM of it was backed up: backups
+    outlive the removal of their agent."""
+    for query in (
+        select(Agent.id).where(Agent.site == site),
+        select(VmBackupContext.context_id).where(VmBackupContext.site == site),
+    ):
+        if session.scalars(query.limit(1)).first() is not None:
+            return True
+    return False
+
+
+def list_agents(
+    session: Session, *, page_size: int = 0, page_token: str = ""
+) -> tuple[Sequence[Agent], str]:
+    """A page of agents ordered by site, and the token of the next. Raises InvalidArgument."""
+    rows = page_rows(page_size)
+    query = select(Agent)
+    after = decode_token(page_token, str)
+    if after is not None:
+        query = query.where(Agent.site > after[0])
+    found = session.scalars(query.order_by(Agent.site).limit(rows + 1)).all()
+    return found[:rows], encode_token(found[rows - 1].site) if len(found) > rows else ""
+
+
+def set_draining(session: Session, site: str, draining: bool) -> Agent:
+    """Let no new backup start at the site, or let them again. Raises AgentNotFound.
+
+    A start under way is waited for, and every later one sees it.
+    """
+    agent = session.scalars(select(Agent).where(Agent.site == site).with_for_update()).first()
+    if agent is None:
+        raise AgentNotFound(site)
+    agent.draining = draining
+    session.flush()
+    return agent
+
+
+def require_not_draining(session: Session, site: str) -> None:
+    """For a new backup, in the transaction that adds its job: until that is committed,
+    nobody drains the site. Raises AgentDraining."""
+    query = select(Agent.draining).where(Agent.site == site).with_for_update(read=True)
+    if session.scalars(query).first():
+        raise AgentDraining(site)
+
+
+def lock_agent(session: Session, agent_id: str) -> Agent | None:
+    """Hold the agent's row until the transaction ends; its registration waits. None: it is gone."""
+    return session.scalars(
+        select(Agent)
+        .where(Agent.id == agent_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).first()
+
+
+def delete_agent(session: Session, agent: Agent) -> None:
+    """Forget an agent; contexts and jobs of its site stay. Raises AgentHasJobs."""
+    jobs = live_jobs_per_site(session).get(agent.site, 0)
+    if jobs:
+        raise AgentHasJobs(agent.site, jobs)
+    session.delete(agent)
+    session.flush()
 
 
 def live_jobs_per_site(session: Session) -> dict[str, int]:

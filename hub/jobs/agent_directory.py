@@ -4,11 +4,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from hub.errors import SiteTaken, VmAmbiguous, VmUnidentified
 from hub.jobs.agent_link import AgentLink
 from sendense.v1 import agent_session_pb2, inventory_pb2
 from shared.errors import SendenseError
+
+# Fields of a VM that no agent sets.
+_OF_THE_HUB: Final = ("is_protected", "last_backup_id", "last_backup_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,26 @@ class Presence:
     connected: bool
     last_seen_at: datetime | None
     vm_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedVm:
+    """A VM as its agent reported it: not to be changed, `message` is a copy that may be."""
+
+    vm: inventory_pb2.VirtualMachine
+    agent_connected: bool
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What VMs are ordered by: name, site, moref."""
+        return self.vm.name, self.vm.site, self.vm.vmware_vm_id
+
+    def message(self) -> inventory_pb2.VirtualMachine:
+        """A copy that tells whether the site's agent is connected."""
+        copy = inventory_pb2.VirtualMachine()
+        copy.CopyFrom(self.vm)
+        copy.agent_connected = self.agent_connected
+        return copy
 
 
 @dataclass(slots=True)
@@ -70,6 +94,8 @@ class AgentDirectory:
         reported = tuple(virtual_machines)
         for vm in reported:
             vm.site = link.site
+            for field in _OF_THE_HUB:
+                vm.ClearField(field)
         with self._lock:
             self._sites[link.site].virtual_machines = reported
 
@@ -100,26 +126,31 @@ class AgentDirectory:
             known = self._sites.get(site, _Site())
             return Presence(known.link is not None, known.last_seen_at, len(known.virtual_machines))
 
-    def virtual_machines(
-        self, *, site: str = "", name: str = ""
-    ) -> list[inventory_pb2.VirtualMachine]:
-        """Copies of what was reported, ordered by name and site; "" means any."""
+    def forget(self, site: str) -> None:
+        """Drop the inventory of a site whose agent was removed; one that has joined keeps it."""
+        with self._lock:
+            known = self._sites.get(site)
+            if known is not None and known.link is None:
+                del self._sites[site]
+
+    def reported(self, *, site: str = "", name: str = "") -> list[ReportedVm]:
+        """What was reported, ordered by name, site and moref; "" means any."""
         with self._lock:
             found = [
-                (vm, known.link is not None)
+                ReportedVm(vm, known.link is not None)
                 for site_name, known in self._sites.items()
                 if site in ("", site_name)
                 for vm in known.virtual_machines
                 if name in ("", vm.name)
             ]
-        found.sort(key=lambda item: (item[0].name, item[0].site, item[0].vmware_vm_id))
-        listed = []
-        for vm, connected in found:
-            copy = inventory_pb2.VirtualMachine()
-            copy.CopyFrom(vm)
-            copy.agent_connected = connected
-            listed.append(copy)
-        return listed
+        found.sort(key=lambda one: one.key)
+        return found
+
+    def virtual_machines(
+        self, *, site: str = "", name: str = ""
+    ) -> list[inventory_pb2.VirtualMachine]:
+        """Copies of what was reported, ordered as `reported`; "" means any."""
+        return [one.message() for one in self.reported(site=site, name=name)]
 
     def find_vm(self, vm: str, site: str) -> inventory_pb2.VirtualMachine | None:
         """The one VM of that name, moref or instance uuid; `site` "" means any.

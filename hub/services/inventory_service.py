@@ -1,14 +1,26 @@
 """AgentService and InventoryService."""
 
+from types import MappingProxyType
+from typing import Final
+
 import grpc
 
-from hub.catalog.agents import all_agents, find_agent, live_jobs_per_site
-from hub.jobs.known_names import require_site
+from hub.jobs.agents import get_agent, list_agents, remove_agent, set_draining
+from hub.jobs.inventory import list_virtual_machines
 from hub.jobs.parts import Parts
-from hub.services.messages import agent_message
+from hub.services.place_messages import agent_message
 from sendense.v1 import inventory_pb2 as pb
 from sendense.v1.inventory_pb2_grpc import AgentServiceServicer, InventoryServiceServicer
+from shared.errors import InvalidArgument
 from shared.grpc_errors import status_from
+
+PROTECTED: Final = MappingProxyType(
+    {
+        pb.PROTECTION_UNSPECIFIED: None,
+        pb.PROTECTION_PROTECTED: True,
+        pb.PROTECTION_NOT_PROTECTED: False,
+    }
+)
 
 
 class AgentService(AgentServiceServicer):
@@ -18,23 +30,41 @@ class AgentService(AgentServiceServicer):
     def ListAgents(
         self, request: pb.ListAgentsRequest, context: grpc.ServicerContext
     ) -> pb.ListAgentsResponse:
-        with status_from(context), self._parts.catalog.read() as session:
-            jobs = live_jobs_per_site(session)
+        with status_from(context):
+            agents, next_token = list_agents(
+                self._parts, page_size=request.page_size, page_token=request.page_token
+            )
             return pb.ListAgentsResponse(
-                agents=[
-                    agent_message(row, self._parts.agents.presence(row.site), jobs.get(row.site, 0))
-                    for row in all_agents(session)
-                ]
+                agents=[agent_message(one) for one in agents], next_page_token=next_token
             )
 
     def GetAgent(
         self, request: pb.GetAgentRequest, context: grpc.ServicerContext
     ) -> pb.GetAgentResponse:
-        with status_from(context), self._parts.catalog.read() as session:
-            row = find_agent(session, request.site)
-            jobs = live_jobs_per_site(session)
-            presence = self._parts.agents.presence(row.site)
-            return pb.GetAgentResponse(agent=agent_message(row, presence, jobs.get(row.site, 0)))
+        with status_from(context):
+            agent = get_agent(self._parts, request.site)
+            return pb.GetAgentResponse(agent=agent_message(agent))
+
+    def DrainAgent(
+        self, request: pb.DrainAgentRequest, context: grpc.ServicerContext
+    ) -> pb.DrainAgentResponse:
+        with status_from(context):
+            agent = set_draining(self._parts, request.site, True)
+            return pb.DrainAgentResponse(agent=agent_message(agent))
+
+    def ResumeAgent(
+        self, request: pb.ResumeAgentRequest, context: grpc.ServicerContext
+    ) -> pb.ResumeAgentResponse:
+        with status_from(context):
+            agent = set_draining(self._parts, request.site, False)
+            return pb.ResumeAgentResponse(agent=agent_message(agent))
+
+    def RemoveAgent(
+        self, request: pb.RemoveAgentRequest, context: grpc.ServicerContext
+    ) -> pb.RemoveAgentResponse:
+        with status_from(context):
+            agent = remove_agent(self._parts, request.site)
+            return pb.RemoveAgentResponse(agent=agent_message(agent))
 
 
 class InventoryService(InventoryServiceServicer):
@@ -45,9 +75,16 @@ class InventoryService(InventoryServiceServicer):
         self, request: pb.ListVirtualMachinesRequest, context: grpc.ServicerContext
     ) -> pb.ListVirtualMachinesResponse:
         with status_from(context):
-            require_site(self._parts, request.site)
+            if request.protection not in PROTECTED:
+                raise InvalidArgument("protection", f"{request.protection} is no protection")
+            machines, next_token = list_virtual_machines(
+                self._parts,
+                site=request.site,
+                name=request.name,
+                protected=PROTECTED[request.protection],
+                page_size=request.page_size,
+                page_token=request.page_token,
+            )
             return pb.ListVirtualMachinesResponse(
-                virtual_machines=self._parts.agents.virtual_machines(
-                    site=request.site, name=request.name
-                )
+                virtual_machines=machines, next_page_token=next_token
             )

@@ -7,11 +7,10 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hub.catalog.models import Agent, BackupDisk, BackupJob, VmBackupContext
-from hub.jobs.agent_directory import Presence
+from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.jobs.board import DiskProgress
 from hub.jobs.states import BackupType, Consistency, Status
-from sendense.v1 import backup_pb2, context_pb2, inventory_pb2
+from sendense.v1 import backup_pb2, context_pb2
 from shared.errors import InvalidArgument
 
 STATUS: Final = MappingProxyType(
@@ -168,25 +167,4 @@ def context_message(context: VmBackupContext) -> context_pb2.BackupContext:
         last_backup_type=TYPE[context.last_backup_type],
         last_backup_at=timestamp(context.last_backup_at),
         created_at=timestamp(context.created_at),
-    )
-
-
-def agent_message(agent: Agent, presence: Presence, running_jobs: int) -> inventory_pb2.Agent:
-    """An agent's row and how it stands now."""
-    return inventory_pb2.Agent(
-        agent_id=agent.id,
-        site=agent.site,
-        hostname=agent.hostname,
-        version=agent.version,
-        connected=presence.connected,
-        connected_since=timestamp(agent.connected_since) if presence.connected else None,
-        last_seen_at=timestamp(presence.last_seen_at or agent.last_seen_at),
-        vsphere=inventory_pb2.VsphereEndpoint(
-            address=agent.vsphere_address,
-            full_name=agent.vsphere_full_name,
-            api_type=agent.vsphere_api_type,
-            api_version=agent.vsphere_api_version,
-        ),
-        vm_count=presence.vm_count,
-        running_jobs=running_jobs,
     )
