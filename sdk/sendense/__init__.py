@@ -21,12 +21,19 @@ from sendense.errors import (
     Unavailable,
     WaitTimeout,
 )
-from sendense.models import BackupStatus, BackupType, ConsistencyLevel
+from sendense.models import BackupOrder, BackupStatus, BackupType, ConsistencyLevel, Protection
 from sendense.restore import RestoreProgress, RestoreResult
-from sendense.v1.backup_pb2 import Backup, BackupDisk, BackupError, BackupWarning
-from sendense.v1.context_pb2 import BackupContext, GetDiskResponse
+from sendense.v1.backup_pb2 import Backup, BackupDisk, BackupError, BackupWarning, DeletedBackups
+from sendense.v1.context_pb2 import (
+    BackupContext,
+    ChainLayer,
+    GetChainResponse,
+    GetChangeIdResponse,
+    GetDiskResponse,
+)
 from sendense.v1.inventory_pb2 import Agent, VirtualDisk, VirtualMachine, VsphereEndpoint
-from sendense.v1.repository_pb2 import Repository
+from sendense.v1.repository_pb2 import Repository, RepositoryCheck, TestRepositoryResponse
+from sendense.v1.statistics_pb2 import CurrentTotals, DayStatistics, GetStatisticsResponse
 
 __all__ = [
     "Agent",
@@ -35,19 +42,29 @@ __all__ = [
     "BackupContext",
     "BackupDisk",
     "BackupError",
+    "BackupOrder",
     "BackupStatus",
     "BackupType",
     "BackupWarning",
+    "ChainLayer",
     "Client",
     "ConsistencyLevel",
+    "CurrentTotals",
     "DataLoss",
+    "DayStatistics",
+    "DeletedBackups",
     "FailedPrecondition",
+    "GetChainResponse",
+    "GetChangeIdResponse",
     "GetDiskResponse",
+    "GetStatisticsResponse",
     "HubError",
     "HubUnavailable",
     "InvalidArgument",
     "NotFound",
+    "Protection",
     "Repository",
+    "RepositoryCheck",
     "ResourceExhausted",
     "RestoreProgress",
     "RestoreResult",
@@ -55,6 +72,7 @@ __all__ = [
     "TargetExists",
     "TargetUnusable",
     "TargetWriteFailed",
+    "TestRepositoryResponse",
     "Unavailable",
     "VirtualDisk",
     "VirtualMachine",

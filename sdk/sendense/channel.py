@@ -15,14 +15,30 @@ KEEPALIVE_TIMEOUT_S: Final = 15
 
 _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})$")
 
-# RPCs that change nothing when repeated: reads, and StartBackup by its request id.
+# RPCs that change nothing when repeated: reads, switches, and starts by their request id. Not
+# deletions: repeated, one that was done is answered with "not found".
 _REPEATABLE: Final = {
-    "BackupService": ("StartBackup", "GetBackup", "ListBackups", "WatchBackup", "CancelBackup"),
+    "BackupService": (
+        "StartBackup",
+        "GetBackup",
+        "ListBackups",
+        "WatchBackup",
+        "CancelBackup",
+        "RetryBackup",
+    ),
     "ContextService": ("GetContext", "ListContexts"),
-    "DiskService": ("GetDisk", "ListDisks"),
-    "RepositoryService": ("GetRepository", "ListRepositories"),
-    "AgentService": ("ListAgents", "GetAgent"),
+    "DiskService": ("GetDisk", "ListDisks", "GetChain", "GetChangeId"),
+    "RepositoryService": (
+        "GetRepository",
+        "ListRepositories",
+        "TestRepository",
+        "SetDefaultRepository",
+        "DisableRepository",
+        "EnableRepository",
+    ),
+    "AgentService": ("ListAgents", "GetAgent", "DrainAgent", "ResumeAgent"),
     "InventoryService": ("ListVirtualMachines",),
+    "StatisticsService": ("GetStatistics",),
     "RestoreService": ("RestoreDisk",),
 }
 

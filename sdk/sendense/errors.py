@@ -4,7 +4,7 @@ Every error carries a stable `reason` (UPPER_SNAKE, as in google.rpc.ErrorInfo),
 `message` for people and `metadata`. gRPC's own exceptions never leave the package.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -57,7 +57,7 @@ class AlreadyExists(SendenseError):
 
 
 class InvalidArgument(SendenseError):
-    """A value of the request cannot be used; `violations` says which and why."""
+    """Values of the request cannot be used; `violations` says which and why: (field, problem)."""
 
     default_reason = "INVALID_ARGUMENT"
 
@@ -67,10 +67,10 @@ class InvalidArgument(SendenseError):
         *,
         reason: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        violations: Mapping[str, str] | None = None,
+        violations: Iterable[tuple[str, str]] = (),
     ) -> None:
         super().__init__(message, reason=reason, metadata=metadata)
-        self.violations: dict[str, str] = dict(violations or {})
+        self.violations: list[tuple[str, str]] = list(violations)
 
 
 class FailedPrecondition(SendenseError):
@@ -188,21 +188,21 @@ def _call_of(error: object) -> grpc.Call | None:
 
 def _details_of(
     call: grpc.Call | None,
-) -> tuple[error_details_pb2.ErrorInfo | None, dict[str, str]]:
+) -> tuple[error_details_pb2.ErrorInfo | None, list[tuple[str, str]]]:
     """ErrorInfo and field violations of a status; nothing when it has none or cannot be read."""
     if call is None:
-        return None, {}
+        return None, []
     try:
         status = rpc_status.from_call(call)
     except (ValueError, DecodeError):
         # Details that contradict the status or are no status: the status itself still counts.
-        return None, {}
+        return None, []
     info: error_details_pb2.ErrorInfo | None = None
-    violations: dict[str, str] = {}
+    violations: list[tuple[str, str]] = []
     for packed in status.details if status else ():
         if packed.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo.FromString(packed.value)
         elif packed.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             request = error_details_pb2.BadRequest.FromString(packed.value)
-            violations |= {v.field: v.description for v in request.field_violations}
+            violations += [(v.field, v.description) for v in request.field_violations]
     return info, violations

@@ -4,11 +4,18 @@
 version does not know, from a newer hub, becomes UNSPECIFIED.
 """
 
+import re
 from enum import IntEnum
 from typing import Self
 
 
 class _Open(IntEnum):
+    @property
+    def proto_name(self) -> str:
+        """As the protos call it: BACKUP_STATUS_RUNNING."""
+        prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).upper()
+        return f"{prefix}_{self.name}"
+
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
         return cls(0) if isinstance(value, int) else None
@@ -38,9 +45,25 @@ class BackupStatus(_Open):
         return self >= BackupStatus.COMPLETED
 
 
+class BackupOrder(_Open):
+    """How a list of jobs is ordered, by the time of their creation; unspecified is newest first."""
+
+    UNSPECIFIED = 0
+    NEWEST_FIRST = 1
+    OLDEST_FIRST = 2
+
+
 class ConsistencyLevel(_Open):
     """What the snapshot promises of the data's state."""
 
     UNSPECIFIED = 0
     CRASH = 1
     FILE_SYSTEM = 2
+
+
+class Protection(_Open):
+    """Whether VMs are asked for that have a restore point; unspecified is all."""
+
+    UNSPECIFIED = 0
+    PROTECTED = 1
+    NOT_PROTECTED = 2

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from sendense import BackupStatus, BackupType
-from sendense.cli.following import follow
-from sendense.cli.output import print_json
-from sendense.cli.state import HubOption, JsonOption, connected, err, out
-from sendense.cli.text import plain
+from sendense import BackupType
+from sendense.cli import completion
+from sendense.cli.following import tell_started
+from sendense.cli.options import RepositoryChoice, SiteOfVm, WaitOption
+from sendense.cli.state import HubOption, JsonOption, connected
 
 app = typer.Typer(help="Start backups.")
 
@@ -29,13 +29,16 @@ def group() -> None:
 @app.command()
 def start(
     context: typer.Context,
-    vm: Annotated[str, typer.Argument(metavar="VM", help="Name, moref (vm-12) or instance uuid.")],
-    site: Annotated[
-        str, typer.Option(help="Site of the VM, where several have one of that name.")
-    ] = "",
-    repository: Annotated[
-        str, typer.Option(metavar="NAME", help="Repository, by name or id.  [default: the hub's]")
-    ] = "",
+    vm: Annotated[
+        str,
+        typer.Argument(
+            metavar="VM",
+            help="Name, moref (vm-12) or instance uuid.",
+            autocompletion=completion.virtual_machines,
+        ),
+    ],
+    site: SiteOfVm = "",
+    repository: RepositoryChoice = "",
     backup_type: Annotated[
         Type | None,
         typer.Option(
@@ -45,9 +48,7 @@ def start(
     quiesce: Annotated[
         bool, typer.Option("--quiesce", help="Ask VMware Tools to quiesce the file systems.")
     ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Show the job until it ended; fail when it does.")
-    ] = False,
+    wait: WaitOption = False,
     hub: HubOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,15 +58,4 @@ def start(
         job = client.start_backup(
             vm, site=site, repository=repository, backup_type=wanted, quiesce=quiesce
         )
-        if wait:
-            err().print(f"{job.job_id}: started")
-            job = follow(client, job.job_id)
-            if state.json:
-                print_json(job)
-            if BackupStatus(job.status) is not BackupStatus.COMPLETED:
-                raise typer.Exit(1)
-        elif state.json:
-            print_json(job)
-        else:
-            out().print(plain(job.job_id), soft_wrap=True)
-            err().print(f"follow it with: sendense job watch {plain(job.job_id)}", soft_wrap=True)
+        tell_started(client, job, state, wait=wait)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 
 import typer
@@ -55,7 +56,8 @@ def exit_code(error: SendenseError) -> ExitCode:
 def report(error: SendenseError, *, as_json: bool) -> ExitCode:
     """Print an error of the client."""
     code = exit_code(error)
-    _print(error.message, error.reason, code, error.metadata, as_json=as_json)
+    violations = error.violations if isinstance(error, InvalidArgument) else []
+    _print(error.message, error.reason, code, error.metadata, violations, as_json=as_json)
     return code
 
 
@@ -88,12 +90,33 @@ def report_defect(error: Exception, *, as_json: bool) -> ExitCode:
 
 
 def _print(
-    message: str, reason: str, code: ExitCode, metadata: dict[str, str], *, as_json: bool
+    message: str,
+    reason: str,
+    code: ExitCode,
+    metadata: dict[str, str],
+    violations: Sequence[tuple[str, str]] = (),
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
-        error = {"reason": reason, "message": message, "metadata": metadata, "exit_code": int(code)}
-        line = json.dumps({"error": error}, ensure_ascii=False)
+        error: dict[str, object] = {
+            "reason": reason,
+            "message": message,
+            "metadata": metadata,
+            "exit_code": int(code),
+        }
+        if violations:
+            error["violations"] = [
+                {"field": field, "problem": problem} for field, problem in violations
+            ]
+        text = json.dumps({"error": error}, ensure_ascii=False)
     else:
-        line = f"error: {plain(with_sizes(message))} ({plain(reason)})"
-    sys.stderr.write(line + "\n")
+        fields = [plain(f"{field}: {problem}") for field, problem in violations]
+        if len(fields) > 1:
+            # The message has them all in one line.
+            message = f"{len(fields)} values cannot be used"
+        text = f"error: {plain(with_sizes(message))} ({plain(reason)})"
+        if fields != [plain(message)]:
+            text = "\n  ".join([text, *fields])
+    sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import typer
 
-from sendense import Backup, Client
+from sendense import Backup, BackupStatus, Client
 from sendense.cli.failures import ExitCode
+from sendense.cli.output import print_json
 from sendense.cli.progress import watch_job
-from sendense.cli.state import err
+from sendense.cli.state import State, err, out
 from sendense.cli.text import plain
 
 
@@ -21,3 +22,19 @@ def follow(client: Client, job_id: str, on_state: Callable[[Backup], None] | Non
             f"job {name} goes on; cancel it with: sendense job cancel {name}", soft_wrap=True
         )
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def tell_started(client: Client, job: Backup, state: State, *, wait: bool) -> None:
+    """Tell of a job that was just started; with `wait` follow it and fail when it does."""
+    if wait:
+        err().print(f"{plain(job.job_id)}: started")
+        job = follow(client, job.job_id)
+        if state.json:
+            print_json(job)
+        if BackupStatus(job.status) is not BackupStatus.COMPLETED:
+            raise typer.Exit(ExitCode.FAILED)
+    elif state.json:
+        print_json(job)
+    else:
+        out().print(plain(job.job_id), soft_wrap=True)
+        err().print(f"follow it with: sendense job watch {plain(job.job_id)}", soft_wrap=True)

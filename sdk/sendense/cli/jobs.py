@@ -1,22 +1,31 @@
-"""sendense job: list, show, watch, cancel."""
+"""sendense job: list, show, watch, cancel, retry."""
 
+from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated
 
 import typer
 
-from sendense import Backup, BackupDisk, BackupStatus
-from sendense.cli import text
-from sendense.cli.following import follow
-from sendense.cli.output import print_facts, print_json, print_json_list, print_table
+from sendense import Backup, BackupOrder, BackupStatus, BackupType
+from sendense.cli import text, times
+from sendense.cli.backups import Type
+from sendense.cli.following import follow, tell_started
+from sendense.cli.job_tables import print_disks, print_jobs
+from sendense.cli.options import (
+    ContextFilter,
+    JobArgument,
+    RepositoryFilter,
+    RunningJobArgument,
+    UnsuccessfulJobArgument,
+    VmFilter,
+    WaitOption,
+)
+from sendense.cli.output import print_facts, print_json, print_json_list
 from sendense.cli.progress import outcome
 from sendense.cli.state import HubOption, JsonOption, connected, out
-from sendense.cli.tables import Column, number, words
 
-app = typer.Typer(help="Look at jobs, watch and cancel them.")
-
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Job id.")]
+app = typer.Typer(help="Look at jobs, watch, cancel, retry and delete them.")
 
 
 class Status(StrEnum):
@@ -32,23 +41,45 @@ class Status(StrEnum):
 @app.command("list")
 def list_jobs(
     context: typer.Context,
-    vm: Annotated[str, typer.Option(help="Only jobs of VMs of this name.")] = "",
-    in_context: Annotated[str, typer.Option("--context", help="Only jobs of this context.")] = "",
-    repository: Annotated[str, typer.Option(help="Only jobs in this repository.")] = "",
+    vm: VmFilter = "",
+    in_context: ContextFilter = "",
+    repository: RepositoryFilter = "",
     status: Annotated[Status | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    backup_type: Annotated[
+        Type | None, typer.Option("--type", help="Only jobs of this type.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            parser=times.moment,
+            help="Only jobs created then or later: 2025-10-08, 2025-10-08T18:05 (UTC), 7d, 12h.",
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=times.moment, help="Only jobs created before then."),
+    ] = None,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Oldest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the first ones.")] = 100,
     hub: HubOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
-    wanted = BackupStatus.UNSPECIFIED if status is None else BackupStatus[status.name]
     with connected(context) as (client, state):
-        jobs = islice(
-            client.list_backups(
-                vm_name=vm, context_id=in_context, repository=repository, status=wanted
+        found = client.list_backups(
+            vm_name=vm,
+            context_id=in_context,
+            repository=repository,
+            status=BackupStatus.UNSPECIFIED if status is None else BackupStatus[status.name],
+            backup_type=(
+                BackupType.UNSPECIFIED if backup_type is None else BackupType[backup_type.name]
             ),
-            limit,
+            created_after=since,
+            created_before=until,
+            order=BackupOrder.OLDEST_FIRST if oldest_first else BackupOrder.UNSPECIFIED,
         )
+        jobs = islice(found, limit)
         if state.json:
             print_json_list("backups", jobs)
         else:
@@ -76,7 +107,7 @@ def show(
 @app.command()
 def watch(
     context: typer.Context,
-    job: JobArgument,
+    job: RunningJobArgument,
     hub: HubOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,7 +126,7 @@ def watch(
 @app.command()
 def cancel(
     context: typer.Context,
-    job: JobArgument,
+    job: RunningJobArgument,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     hub: HubOption = None,
     as_json: JsonOption = False,
@@ -118,78 +149,17 @@ def cancel(
             out().print(f"{text.plain(answer.job_id)}: asked to end", soft_wrap=True)
 
 
-def print_jobs(jobs: list[Backup]) -> None:
-    """A table of jobs."""
-    print_table(
-        (
-            "Job",
-            words("VM", spare=1),  # a job's id begins with it
-            words("Site", spare=4),
-            words("Repository", spare=5),
-            "Type",
-            "Status",
-            number("Warnings"),
-            "Created",
-            Column("Took", spare=2),
-            number("Read", spare=6),
-            number("Sent", spare=3),
-            number("Stored", spare=7),
-        ),
-        [
-            (
-                job.job_id,
-                job.vm_name,
-                job.site,
-                job.repository_name,
-                text.backup_type(job.backup_type),
-                text.status(job.status),
-                str(len(job.warnings) or ""),
-                text.when(job.created_at),
-                text.elapsed(job),
-                text.size(job.bytes_read),
-                text.size(job.bytes_transferred),
-                text.size(job.bytes_stored),
-            )
-            for job in jobs
-        ],
-        empty="no jobs",
-    )
-
-
-def print_disks(disks: list[BackupDisk], *, with_job: bool = True) -> None:
-    """A table of disk rows; without the column of jobs where all are of one that is known."""
-    print_table(
-        (
-            *(["Job"] if with_job else []),
-            number("Disk"),
-            number("Key", spare=4),
-            words("Label"),
-            number("Capacity"),
-            "Type",
-            "Status",
-            number("Read", spare=3),
-            number("Sent", spare=1),
-            number("Stored", spare=2),
-            Column("Completed", spare=5),
-        ),
-        [
-            (
-                *([disk.job_id] if with_job else []),
-                str(disk.disk_index),
-                str(disk.vmware_disk_key),
-                disk.label,
-                text.size(disk.capacity_bytes),
-                text.backup_type(disk.backup_type),
-                text.status(disk.status),
-                text.size(disk.bytes_read),
-                text.size(disk.bytes_transferred),
-                text.size(disk.bytes_stored),
-                text.when(disk.completed_at),
-            )
-            for disk in disks
-        ],
-        empty="no disks",
-    )
+@app.command()
+def retry(
+    context: typer.Context,
+    job: UnsuccessfulJobArgument,
+    wait: WaitOption = False,
+    hub: HubOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a new job with what a failed or cancelled one was asked for."""
+    with connected(context) as (client, state):
+        tell_started(client, client.retry_backup(job), state, wait=wait)
 
 
 def _facts(job: Backup) -> dict[str, str]:
@@ -201,6 +171,8 @@ def _facts(job: Backup) -> dict[str, str]:
         "site": job.site,
         "repository": job.repository_name,
         "context": job.context_id,
+        "retry of": job.retry_of_job_id,
+        "imported": text.when(job.imported_at),
         "type": text.backup_type(job.backup_type),
         "consistency": text.consistency(job.consistency_level),
         "created": text.when(job.created_at),

@@ -9,9 +9,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sendense import SendenseError
-from sendense.cli import backups, failures, inventory, jobs, places, restores
+from sendense.cli import (
+    agents,
+    backups,
+    contexts,
+    deletions,
+    disks,
+    failures,
+    jobs,
+    repositories,
+    restores,
+    vms,
+)
 from sendense.cli.failures import ExitCode
 from sendense.cli.state import JsonOption, RootHubOption
+from sendense.cli.statistics import statistics
 
 _HELP = """
 Back up VMware VMs and restore their disks, through a Sendense hub.
@@ -33,14 +45,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(inventory.vm_app, name="vm")
+jobs.app.command("delete")(deletions.delete_job)
+contexts.app.command("delete")(deletions.delete_context)
+app.add_typer(vms.app, name="vm")
 app.add_typer(backups.app, name="backup")
 app.add_typer(jobs.app, name="job")
-app.add_typer(places.context_app, name="context")
-app.add_typer(places.disk_app, name="disk")
+app.add_typer(contexts.app, name="context")
+app.add_typer(disks.app, name="disk")
 app.command("restore")(restores.restore)
-app.add_typer(places.repository_app, name="repository")
-app.add_typer(inventory.agent_app, name="agent")
+app.add_typer(repositories.app, name="repository")
+app.add_typer(agents.app, name="agent")
+app.command("statistics")(statistics)
 
 
 def _print_version(wanted: bool) -> None:

@@ -47,7 +47,7 @@ def restore_callback(transfers: Transfers) -> Callable[[RestoreProgress], None]:
         transfers.update(
             progress.disk_index,
             f"disk {progress.disk_index} ({progress.disk_label})",
-            total=progress.total_bytes,
+            total=progress.total_bytes if progress.total_known else None,
             done=progress.done_bytes,
             moved=progress.payload_done_bytes,
         )

@@ -8,9 +8,8 @@ import typer
 
 from sendense import TargetExists
 from sendense.cli import failures, text
-from sendense.cli.jobs import JobArgument
+from sendense.cli.options import DiskArgument, RestorePointArgument
 from sendense.cli.output import print_json
-from sendense.cli.places import DiskArgument
 from sendense.cli.progress import restore_callback
 from sendense.cli.state import HubOption, JsonOption, connected, err, out
 from sendense.cli.transfers import show_transfers
@@ -43,7 +42,7 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 
 def restore(
     context: typer.Context,
-    job: JobArgument,
+    job: RestorePointArgument,
     disk: DiskArgument,
     output: Annotated[
         Path,
@@ -95,12 +94,20 @@ def restore(
                     "root_digest": result.root_digest,
                     "cluster_count": result.cluster_count,
                     "payload_bytes": result.payload_bytes,
+                    "imported": result.imported,
                 }
             )
             return
+        digest = f"digest {result.root_digest[:16]}…"
         out().print(
             f"{text.plain(str(result.path))}: disk {disk} of {text.plain(job)}, "
-            f"{text.size(result.capacity_bytes)} {result.format}, "
-            f"digest {result.root_digest[:16]}… as backed up",
+            f"{text.size(result.capacity_bytes)} {result.format}, {digest} "
+            f"{'as the hub read it' if result.imported else 'as backed up'}",
             soft_wrap=True,
         )
+        if result.imported:
+            err().print(
+                "remark: an imported backup has no digests of its own; that the file is what the "
+                "hub read was checked, that it is what was once backed up cannot be",
+                soft_wrap=True,
+            )

@@ -24,9 +24,9 @@ class State:
     hub: str = DEFAULT_HUB
     json: bool = False
 
-    def client(self) -> Client:
+    def client(self, *, timeout_s: float = 30.0) -> Client:
         """A client of the hub. Raises InvalidArgument for an unusable address."""
-        return Client(_with_port(self.hub))
+        return Client(_with_port(self.hub), timeout_s=timeout_s)
 
 
 def _with_port(address: str) -> str:

@@ -27,11 +27,12 @@ class Transfers(Protocol):
     ) -> None: ...
 
     def update(
-        self, key: int, label: str, *, total: int, done: int, moved: int, ended: bool = False
+        self, key: int, label: str, *, total: int | None, done: int, moved: int, ended: bool = False
     ) -> None:
         """`done` of `total` bytes were read; `moved` bytes crossed the network for them.
 
-        `ended`: no more will come, even when `done` is less than `total`.
+        A total of 0 is not known yet, None never will be. `ended`: no more will
+        come, even when `done` is less than `total`.
         """
 
     def say(self, line: str) -> None:
@@ -74,7 +75,7 @@ class LiveTransfers:
         self._progress.stop()
 
     def update(
-        self, key: int, label: str, *, total: int, done: int, moved: int, ended: bool = False
+        self, key: int, label: str, *, total: int | None, done: int, moved: int, ended: bool = False
     ) -> None:
         task = self._tasks.get(key)
         if task is None:
@@ -93,7 +94,7 @@ class PlainTransfers:
     def __init__(self, console: Console, moved_label: str) -> None:
         self._console = console
         self._moved_label = moved_label
-        self._shown: dict[int, tuple[float, int, int]] = {}
+        self._shown: dict[int, tuple[float, int | None, int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -107,21 +108,24 @@ class PlainTransfers:
         return
 
     def update(
-        self, key: int, label: str, *, total: int, done: int, moved: int, ended: bool = False
+        self, key: int, label: str, *, total: int | None, done: int, moved: int, ended: bool = False
     ) -> None:
         now = time.monotonic()
         before = self._shown.get(key)
         if total == 0 or (before is not None and before[1:] == (total, done)):
             return
-        if before is not None and done < total and not ended and now - before[0] < PLAIN_INTERVAL_S:
+        going_on = (total is None or done < total) and not ended
+        if before is not None and going_on and now - before[0] < PLAIN_INTERVAL_S:
             return
         self._shown[key] = (now, total, done)
-        percent = 100 * done // total
-        text = f"{label}: {size(done)} of {size(total)} ({percent} %), {size(moved)} {self._moved_label}"
+        text = f"{label}: {size(done)}"
+        if total is not None:
+            text += f" of {size(total)} ({100 * done // total} %)"
+        text += f", {size(moved)} {self._moved_label}"
         if before is not None and done > before[2] and now > before[0]:
             rate = (done - before[2]) / (now - before[0])
             text += f", {size(rate)}/s"
-            if done < total and not ended:
+            if total is not None and going_on:
                 text += f", {duration((total - done) / rate)} left"
         self.say(text)
 

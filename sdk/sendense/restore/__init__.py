@@ -44,20 +44,22 @@ def restore_disk(
         open_restore(address, job_id, disk_index) as stream,
     ):
         header = stream.header
+        # What is not known before (0, imported restore points) is found to be too much on the way.
         # Raw clusters of a QCOW2 file are aligned, which costs less than one cluster a frame.
         expected = header.cluster_count * CLUSTER_BYTES if format == "raw" else header.payload_bytes
         target.check_space(expected)
         with target:
             _receive(stream, target, format, progress, threads or default_threads())
-            stream.check_root()
+            root_digest = stream.check_root()
             target.commit()
         return RestoreResult(
             path=target.path,
             format=format,
             capacity_bytes=header.capacity_bytes,
-            root_digest=header.root_digest.hex(),
+            root_digest=root_digest,
             cluster_count=stream.cluster_count,
             payload_bytes=stream.payload_bytes,
+            imported=header.imported,
         )
 
 

@@ -1,5 +1,6 @@
 """The restore stream, checked: header, clusters in order, trailer, and the root of it all."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ class RestoreStream:
         self._name = f"disk {disk_index} of job {job_id}"
         self.header = self._read_header(job_id, disk_index)
         self._digests = DiskDigests(self.header.capacity_bytes)
-        self._complete = False
+        self._trailer: restore_pb2.RestoreTrailer | None = None
         self.cluster_count = 0
         self.payload_bytes = 0
 
@@ -41,7 +42,7 @@ class RestoreStream:
             part = response.WhichOneof("part")
             if part == "trailer":
                 self._check_trailer(response.trailer)
-                self._complete = True
+                self._trailer = response.trailer
                 return
             if part != "frame":
                 raise self._damaged(
@@ -55,16 +56,22 @@ class RestoreStream:
             "STREAM_TRUNCATED", f"ends after {self.cluster_count} clusters without a trailer"
         )
 
-    def check_root(self) -> None:
-        """Compare the digest of everything received with the header's. Raises DataLoss."""
-        if not self._complete:
+    def check_root(self) -> str:
+        """The root digest of everything received, in hex, once it is found to be the backup's.
+
+        That of an imported restore point is compared with what the hub read.
+        Raises DataLoss.
+        """
+        if self._trailer is None:
             raise self._damaged("STREAM_TRUNCATED", "was not read to its end")
         root = self._digests.finish()[1]
-        if root != self.header.root_digest:
+        expected = self.header.root_digest or self._trailer.root_digest
+        if root != expected:
+            by = "the backup had" if self.header.root_digest else "the hub read"
             raise self._damaged(
-                "ROOT_DIGEST_MISMATCH",
-                f"adds up to digest {root.hex()}, the backup had {self.header.root_digest.hex()}",
+                "ROOT_DIGEST_MISMATCH", f"adds up to digest {root.hex()}, {by} {expected.hex()}"
             )
+        return root.hex()
 
     def progress(self) -> RestoreProgress:
         """How far this stream has been read."""
@@ -77,6 +84,7 @@ class RestoreStream:
             cluster_count=header.cluster_count,
             payload_done_bytes=self.payload_bytes,
             payload_bytes=header.payload_bytes,
+            total_known=header.cluster_count > 0 or not header.imported,
         )
 
     def _read_header(self, job_id: str, disk_index: int) -> restore_pb2.RestoreHeader:
@@ -94,7 +102,9 @@ class RestoreStream:
                 "STREAM_INVALID",
                 f"announces {header.cluster_count} clusters in {header.capacity_bytes} bytes",
             )
-        if len(header.root_digest) != REGION_DIGEST_BYTES:
+        # The layers of an imported restore point have no digests: the trailer brings the root.
+        follows = header.imported and not header.root_digest
+        if not follows and len(header.root_digest) != REGION_DIGEST_BYTES:
             raise self._damaged("STREAM_INVALID", "has no root digest")
         return header
 
@@ -114,20 +124,35 @@ class RestoreStream:
             self._digests.add(number, digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES])
         self.cluster_count += len(batch)
         self.payload_bytes += batch.payload_bytes
-        header = self.header
-        if self.cluster_count > header.cluster_count or self.payload_bytes > header.payload_bytes:
+        clusters, payload = self._announced()
+        if self.cluster_count > clusters or self.payload_bytes > payload:
             raise self._damaged("COUNT_MISMATCH", "sends more than its header announced")
+
+    def _announced(self) -> tuple[float, float]:
+        """Clusters and payload bytes the header promises; infinite where it cannot know them."""
+        header = self.header
+        if not header.imported:
+            return header.cluster_count, header.payload_bytes
+        return header.cluster_count or math.inf, header.payload_bytes or math.inf
 
     def _check_trailer(self, trailer: restore_pb2.RestoreTrailer) -> None:
         received = (self.cluster_count, self.payload_bytes)
-        announced = (self.header.cluster_count, self.header.payload_bytes)
-        if received != announced or received != (trailer.cluster_count, trailer.payload_bytes):
+        matches = [
+            announced in (math.inf, brought)
+            for announced, brought in zip(self._announced(), received, strict=True)
+        ]
+        if not all(matches) or received != (trailer.cluster_count, trailer.payload_bytes):
             raise self._damaged(
                 "COUNT_MISMATCH",
                 f"brought {received[0]} clusters and {received[1]} bytes, its header announced "
-                f"{announced[0]} and {announced[1]}, its trailer counts "
+                f"{self.header.cluster_count} and {self.header.payload_bytes}, its trailer counts "
                 f"{trailer.cluster_count} and {trailer.payload_bytes}",
             )
+        header_root, root = self.header.root_digest, trailer.root_digest
+        if not header_root and len(root) != REGION_DIGEST_BYTES:
+            raise self._damaged("STREAM_INVALID", "has no root digest in its trailer")
+        if header_root and root not in (b"", header_root):
+            raise self._damaged("STREAM_INVALID", "has two root digests that differ")
         if next(self._responses, None) is not None:
             raise self._damaged("STREAM_INVALID", "goes on after its trailer")
 

@@ -1,0 +1,25 @@
+"""Statistics: what there is, and what was done day by day."""
+
+from functools import cached_property
+
+from sendense.api.connection import Connection
+from sendense.v1 import statistics_pb2, statistics_pb2_grpc
+
+
+class StatisticsCalls(Connection):
+    """StatisticsService."""
+
+    @cached_property
+    def _statistics(self) -> statistics_pb2_grpc.StatisticsServiceStub:
+        return statistics_pb2_grpc.StatisticsServiceStub(self._channel)
+
+    def get_statistics(
+        self, *, days: int = 30, repository: str = ""
+    ) -> statistics_pb2.GetStatisticsResponse:
+        """What there is now, and the backups of the last days (in UTC, with today), by day.
+
+        `repository` is a name or id, empty for all. Raises NotFound
+        (REPOSITORY_NOT_FOUND), InvalidArgument for more than 366 days.
+        """
+        request = statistics_pb2.GetStatisticsRequest(days=days, repository=repository)
+        return self._call(self._statistics.GetStatistics, request)
