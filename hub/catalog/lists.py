@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from sqlalchemy import and_, or_, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
+from sqlalchemy.sql.base import ExecutableOption
 
 from hub.catalog.contexts import find_context
+from hub.catalog.job_keys import GROWTH, JobKeys, first_jobs
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.catalog.paging import decode_token, encode_token, page_rows
 from hub.catalog.queries import find_job
@@ -17,6 +19,10 @@ from hub.jobs.states import BackupType, Status
 from shared.errors import InvalidArgument
 
 Row = TypeVar("Row")
+Key = TypeVar("Key", str, int)
+Model = TypeVar("Model", BackupJob, VmBackupContext, BackupDisk)
+# MariaDB makes a temporary table of a list of 1,000 keys.
+KEYS_AT_ONCE: Final = 500
 
 
 class JobOrder(StrEnum):
@@ -47,43 +53,28 @@ def list_jobs(
     """
     rows = page_rows(page_size)
     if created_after and created_before and created_after >= created_before:
-        raise InvalidArgument("created_before", "must be later than created_after")
-    query = select(BackupJob).join(BackupJob.context)
-    if vm_name:
-        query = query.where(VmBackupContext.vm_name == vm_name)
-    if context_id:
-        query = query.where(BackupJob.vm_backup_context_id == context_id)
-    if repository:
-        query = query.where(BackupJob.repository_id == find_repository(session, repository).id)
-    if status is not None:
-        query = query.where(BackupJob.status == status)
-    if backup_type is not None:
-        query = query.where(BackupJob.backup_type == backup_type)
-    if created_after is not None:
-        query = query.where(BackupJob.created_at >= created_after)
-    if created_before is not None:
-        query = query.where(BackupJob.created_at < created_before)
-    newest_first = order is JobOrder.NEWEST_FIRST
-    after = decode_token(page_token, str, str, str)
-    if after is not None:
-        if after[0] != order:
-            raise InvalidArgument("page_token", "is a token of a list in another order")
-        at, job_id = _time(after[1]), after[2]
-        query = query.where(
-            or_(
-                BackupJob.created_at < at if newest_first else BackupJob.created_at > at,
-                and_(
-                    BackupJob.created_at == at,
-                    BackupJob.id < job_id if newest_first else BackupJob.id > job_id,
-                ),
-            )
-        )
-    keys = (BackupJob.created_at, BackupJob.id)
-    query = query.order_by(*(key.desc() if newest_first else key.asc() for key in keys))
-    found, more = _page(session.scalars(query.limit(rows + 1)).all(), rows)
+        raise InvalidArgument("created_after", "must be before created_before")
+    keys = JobKeys(
+        newest_first=order is JobOrder.NEWEST_FIRST,
+        status=status,
+        backup_type=backup_type,
+        since=created_after,
+        until=created_before,
+        after=_last_job(page_token, order),
+    )
+    job_ids = first_jobs(
+        session,
+        keys,
+        rows + 1,
+        vm_name=vm_name,
+        context_id=context_id,
+        repository_id=find_repository(session, repository).id if repository else "",
+    )
+    found, more = _page(job_ids, rows)
+    jobs = _in_order(session, BackupJob, BackupJob.id, found)
     if not more:
-        return found, ""
-    return found, encode_token(order, found[-1].created_at.isoformat(), found[-1].id)
+        return jobs, ""
+    return jobs, encode_token(order, jobs[-1].created_at.isoformat(), jobs[-1].id)
 
 
 def list_contexts(
@@ -98,9 +89,10 @@ def list_contexts(
     """A page of contexts ordered by VM name, and the token of the next. Raises
     RepositoryNotFound, InvalidArgument."""
     rows = page_rows(page_size)
-    query = select(VmBackupContext)
+    name, key = VmBackupContext.vm_name, VmBackupContext.context_id
+    query = select(key)
     if vm_name:
-        query = query.where(VmBackupContext.vm_name == vm_name)
+        query = query.where(name == vm_name)
     if repository:
         row = find_repository(session, repository)
         query = query.where(VmBackupContext.repository_id == row.id)
@@ -108,15 +100,11 @@ def list_contexts(
         query = query.where(VmBackupContext.site == site)
     after = decode_token(page_token, str, str)
     if after is not None:
-        query = query.where(
-            or_(
-                VmBackupContext.vm_name > after[0],
-                and_(VmBackupContext.vm_name == after[0], VmBackupContext.context_id > after[1]),
-            )
-        )
-    query = query.order_by(VmBackupContext.vm_name, VmBackupContext.context_id).limit(rows + 1)
-    found, more = _page(session.scalars(query).all(), rows)
-    return found, encode_token(found[-1].vm_name, found[-1].context_id) if more else ""
+        query = query.where(name >= after[0], or_(name > after[0], key > after[1]))
+    context_ids = session.scalars(query.order_by(name, key).limit(rows + 1)).all()
+    found, more = _page(context_ids, rows)
+    contexts = _in_order(session, VmBackupContext, key, found)
+    return contexts, encode_token(contexts[-1].vm_name, contexts[-1].context_id) if more else ""
 
 
 def list_disks(
@@ -132,32 +120,82 @@ def list_disks(
     rows = page_rows(page_size)
     if bool(context_id) == bool(job_id):
         raise InvalidArgument("context_id", "name either a context or a job")
-    query = (
-        select(BackupDisk)
-        .join(BackupDisk.job)
-        .options(joinedload(BackupDisk.job), joinedload(BackupDisk.base))
-    )
+    after = decode_token(page_token, int, int)
     if job_id:
         find_job(session, job_id)
-        query = query.where(BackupDisk.backup_job_id == job_id)
+        query = _disks_after(after).where(BackupDisk.backup_job_id == job_id)
+        disk_ids = session.scalars(query.limit(rows + 1)).all()
     else:
-        find_context(session, context_id)
-        query = query.where(BackupDisk.vm_backup_context_id == context_id)
-    after = decode_token(page_token, int, int)
-    if after is not None:
-        query = query.where(
-            or_(
-                BackupJob.run_number < after[0],
-                and_(BackupJob.run_number == after[0], BackupDisk.disk_index > after[1]),
-            )
-        )
-    query = query.order_by(BackupJob.run_number.desc(), BackupDisk.disk_index).limit(rows + 1)
-    found, more = _page(session.scalars(query).all(), rows)
-    return found, encode_token(found[-1].job.run_number, found[-1].disk_index) if more else ""
+        newest = find_context(session, context_id).total_backups_run
+        disk_ids = _newest_disks(session, context_id, newest, after, rows + 1)
+    found, more = _page(disk_ids, rows)
+    disks = _in_order(
+        session,
+        BackupDisk,
+        BackupDisk.id,
+        found,
+        joinedload(BackupDisk.job),
+        joinedload(BackupDisk.base),
+    )
+    return disks, encode_token(disks[-1].job.run_number, disks[-1].disk_index) if more else ""
+
+
+def _newest_disks(
+    session: Session, context_id: str, newest: int, after: list[int] | None, rows: int
+) -> Sequence[int]:
+    """Ids of the first `rows` disks of a context. Looked for among as many of its jobs,
+    most of which have a disk, then among more: not in the jobs of years."""
+    query = _disks_after(after).where(BackupJob.vm_backup_context_id == context_id).limit(rows)
+    first = newest if after is None else min(newest, after[0])
+    jobs = rows
+    while jobs < first:
+        found = session.scalars(query.where(BackupJob.run_number > first - jobs)).all()
+        if len(found) == rows:
+            return found
+        jobs *= GROWTH
+    return session.scalars(query).all()
+
+
+def _disks_after(after: list[int] | None) -> Select[int]:
+    """Ids of disks behind a page's last one, in the list's order."""
+    run, index = BackupJob.run_number, BackupDisk.disk_index
+    query = select(BackupDisk.id).join(BackupDisk.job).order_by(run.desc(), index)
+    if after is None:
+        return query
+    return query.where(run <= after[0], or_(run < after[0], index > after[1]))
+
+
+def _in_order(
+    session: Session,
+    kind: type[Model],
+    key: InstrumentedAttribute[Key],
+    wanted: Sequence[Key],
+    *options: ExecutableOption,
+) -> list[Model]:
+    """The rows with these keys, with what is loaded beside them, in the order of the keys.
+
+    Joined by key alone: over a sorted query, a planner may join all rows and then sort.
+    """
+    found: dict[Key, Model] = {}
+    for begin in range(0, len(wanted), KEYS_AT_ONCE):
+        part = wanted[begin : begin + KEYS_AT_ONCE]
+        query = select(key, kind).where(key.in_(part)).options(*options)
+        found |= {row[0]: row[1] for row in session.execute(query)}
+    return [found[one] for one in wanted]
 
 
 def _page(found: Sequence[Row], rows: int) -> tuple[Sequence[Row], bool]:
     return found[:rows], len(found) > rows
+
+
+def _last_job(page_token: str, order: JobOrder) -> tuple[datetime, str] | None:
+    """Of the page before; None for the first page. Raises InvalidArgument."""
+    key = decode_token(page_token, str, str, str)
+    if key is None:
+        return None
+    if key[0] != order:
+        raise InvalidArgument("page_token", "is a token of a list in another order")
+    return _time(key[1]), key[2]
 
 
 def _time(text: str) -> datetime:

@@ -29,6 +29,8 @@ MARIADB: Final = {
     for key, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
 ID_CHARS: Final = 128
+# How the indexes of jobs go on, after what the jobs belong to.
+LISTED: Final = ("status", "backup_type", "created_at", "id")
 # Of what is said in words; MariaDB's TEXT has room for 64 KiB, more is refused.
 MAX_TEXT_CHARS: Final = 4096
 
@@ -94,10 +96,21 @@ class VmBackupContext(Base):
     """One VM in one repository: where its chains live. A rename of the VM changes nothing."""
 
     __tablename__ = "vm_backup_contexts"
-    __table_args__ = (UniqueConstraint("site", "instance_uuid", "repository_id"), MARIADB)
+    # Lists in the order of the name, with or without a site and a repository.
+    __table_args__ = (
+        UniqueConstraint("site", "instance_uuid", "repository_id"),
+        Index("ix_vm_backup_contexts_named", "vm_name", "context_id"),
+        Index("ix_vm_backup_contexts_of_site", "site", "vm_name", "context_id"),
+        Index("ix_vm_backup_contexts_of_repository", "repository_id", "vm_name", "context_id"),
+        Index(
+            "ix_vm_backup_contexts_of_site_and_repository",
+            *("site", "repository_id", "vm_name", "context_id"),
+        ),
+        MARIADB,
+    )
 
     context_id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
-    vm_name: Mapped[str] = mapped_column(String(255), index=True)
+    vm_name: Mapped[str] = mapped_column(String(255))
     vmware_vm_id: Mapped[str] = mapped_column(String(64))
     instance_uuid: Mapped[str] = mapped_column(String(64))
     site: Mapped[str] = mapped_column(String(ID_CHARS))
@@ -124,7 +137,14 @@ class BackupJob(Base):
     """One backup of one VM. Its id is the parent of everything the backup made."""
 
     __tablename__ = "backup_jobs"
-    __table_args__ = (UniqueConstraint("vm_backup_context_id", "run_number"), MARIADB)
+    # job_keys.py says how these three make every list quick.
+    __table_args__ = (
+        UniqueConstraint("vm_backup_context_id", "run_number"),
+        Index("ix_backup_jobs_listed", *LISTED),
+        Index("ix_backup_jobs_listed_of_repository", "repository_id", *LISTED),
+        Index("ix_backup_jobs_listed_of_context", "vm_backup_context_id", *LISTED),
+        MARIADB,
+    )
 
     id: Mapped[str] = mapped_column(String(ID_CHARS), primary_key=True)
     vm_backup_context_id: Mapped[str] = mapped_column(
@@ -140,7 +160,7 @@ class BackupJob(Base):
     backup_type: Mapped[BackupType] = mapped_column(checked(BackupType, "type"))
     requested_type: Mapped[BackupType | None] = mapped_column(checked(BackupType, "requested_type"))
     quiesce: Mapped[bool] = mapped_column(Boolean(), default=False)
-    status: Mapped[Status] = mapped_column(checked(Status, "status"), index=True)
+    status: Mapped[Status] = mapped_column(checked(Status, "status"))
     consistency: Mapped[Consistency | None] = mapped_column(checked(Consistency, "consistency"))
     snapshot: Mapped[str] = mapped_column(String(64), default="")
     # Names of the snapshots that the VM had beside the job's.
@@ -155,7 +175,7 @@ class BackupJob(Base):
     error_message: Mapped[str | None] = mapped_column(Text())
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None] = mapped_column(Text())
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     # Taken over from the catalog of an earlier system, then; NULL: a job of this one.

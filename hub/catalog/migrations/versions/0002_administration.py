@@ -24,6 +24,35 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("backup_jobs", "imported_at"),
     ("backup_disks", "legacy_id"),
 )
+LISTED = ("status", "backup_type", "created_at", "id")
+INDEXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("ix_backup_jobs_listed", "backup_jobs", LISTED),
+    ("ix_backup_jobs_listed_of_repository", "backup_jobs", ("repository_id", *LISTED)),
+    ("ix_backup_jobs_listed_of_context", "backup_jobs", ("vm_backup_context_id", *LISTED)),
+    ("ix_vm_backup_contexts_named", "vm_backup_contexts", ("vm_name", "context_id")),
+    ("ix_vm_backup_contexts_of_site", "vm_backup_contexts", ("site", "vm_name", "context_id")),
+    (
+        "ix_vm_backup_contexts_of_repository",
+        "vm_backup_contexts",
+        ("repository_id", "vm_name", "context_id"),
+    ),
+    (
+        "ix_vm_backup_contexts_of_site_and_repository",
+        "vm_backup_contexts",
+        ("site", "repository_id", "vm_name", "context_id"),
+    ),
+)
+# Those of 0001 that begin one of the new ones.
+REPLACED: tuple[tuple[str, str, str], ...] = (
+    ("ix_backup_jobs_created_at", "backup_jobs", "created_at"),
+    ("ix_backup_jobs_status", "backup_jobs", "status"),
+    ("ix_vm_backup_contexts_vm_name", "vm_backup_contexts", "vm_name"),
+)
+# MariaDB made these by itself for foreign keys, and dropped them for the new ones.
+OF_FOREIGN_KEYS: tuple[tuple[str, str, str], ...] = (
+    ("fk_backup_jobs_repository_id", "backup_jobs", "repository_id"),
+    ("fk_vm_backup_contexts_repository_id", "vm_backup_contexts", "repository_id"),
+)
 
 
 def upgrade() -> None:
@@ -84,6 +113,10 @@ def upgrade() -> None:
     )
     for column in ("repository_id", "job_id"):
         op.create_index(op.f(f"ix_file_removals_{column}"), "file_removals", [column], unique=False)
+    for index, table, columns in INDEXES:
+        op.create_index(op.f(index), table, columns, unique=False)
+    for index, table, _ in REPLACED:
+        op.drop_index(op.f(index), table_name=table)
     # What completion counts from now on.
     op.execute(
         "UPDATE vm_backup_contexts SET restore_point_count = (SELECT COUNT(*) FROM backup_jobs "
@@ -94,6 +127,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for index, table, column in REPLACED:
+        op.create_index(op.f(index), table, [column], unique=False)
+    if op.get_bind().dialect.name != "sqlite":
+        for index, table, column in OF_FOREIGN_KEYS:
+            op.create_index(op.f(index), table, [column], unique=False)
+    for index, table, _ in INDEXES:
+        op.drop_index(op.f(index), table_name=table)
     op.drop_table("file_removals")
     op.drop_table("backup_retries")
     op.drop_index("uq_backup_disks_legacy_id", table_name="backup_disks")

@@ -1,0 +1,207 @@
+"""Which jobs a page holds, out of 1,000,000 rows as quickly as out of ten.
+
+Three indexes serve every combination of filters: over all jobs, over those of a
+repository and over those of a context, each followed by (status, backup_type,
+created_at, id). A status or type that nobody asked for is not left out of the
+question: it becomes one sorted range of the index for each of its values, ten at
+most, and the page is merged of their first rows. So an index entry is read only when
+it is on the page or would be, had another range not come first; the planner has
+nothing to choose, and needs no statistics.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, union_all
+from sqlalchemy.orm import Session
+
+from hub.catalog.models import BackupJob, VmBackupContext
+from hub.jobs.states import BackupType, Status
+
+# Jobs of contexts with one name that are sorted rather than merged: a few milliseconds.
+SORTED_JOBS: Final = 20_000
+# Contexts with one name from which on the name says little of which job is meant.
+CONTEXTS_OF_A_RARE_NAME: Final = 200
+# By how much a period grows that held too few jobs.
+GROWTH: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """What the jobs of a list have in common, and how they are ordered.
+
+    `since` is part of the period, `until` is not; `after` is (created_at, id) of the
+    last job of the page before.
+    """
+
+    newest_first: bool
+    status: Status | None = None
+    backup_type: BackupType | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: tuple[datetime, str] | None = None
+
+    def ranges(self) -> list[tuple[Status, BackupType]]:
+        """The values whose ranges are merged."""
+        return list(
+            product(
+                Status if self.status is None else [self.status],
+                BackupType if self.backup_type is None else [self.backup_type],
+            )
+        )
+
+    def period(self) -> Iterator[ColumnElement[bool]]:
+        """One bound on each side at most: of two, SQLite would take either for its range."""
+        at, job_id = self.after or (None, "")
+        if self.newest_first:
+            if at is not None and (self.until is None or at < self.until):
+                yield BackupJob.created_at <= at
+                yield or_(BackupJob.created_at < at, BackupJob.id < job_id)
+            elif self.until is not None:
+                yield BackupJob.created_at < self.until
+            if self.since is not None:
+                yield BackupJob.created_at >= self.since
+        else:
+            if at is not None and (self.since is None or at >= self.since):
+                yield BackupJob.created_at >= at
+                yield or_(BackupJob.created_at > at, BackupJob.id > job_id)
+            elif self.since is not None:
+                yield BackupJob.created_at >= self.since
+            if self.until is not None:
+                yield BackupJob.created_at < self.until
+
+    def ordered(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+        return [column.desc() if self.newest_first else column.asc() for column in columns]
+
+
+def first_jobs(
+    session: Session,
+    keys: JobKeys,
+    rows: int,
+    *,
+    vm_name: str = "",
+    context_id: str = "",
+    repository_id: str = "",
+) -> Sequence[str]:
+    """Ids of the list's first `rows` jobs, in its order. Empty names are any."""
+    if not vm_name and not context_id:
+        scope = [BackupJob.repository_id == repository_id] if repository_id else []
+        return _merged(session, keys, rows, scope)
+    # A context has one name and one repository: it says all.
+    found = session.execute(
+        select(VmBackupContext.context_id, VmBackupContext.total_backups_run).where(
+            *([VmBackupContext.vm_name == vm_name] if vm_name else []),
+            *([VmBackupContext.context_id == context_id] if context_id else []),
+            *([VmBackupContext.repository_id == repository_id] if repository_id else []),
+        )
+    ).all()
+    contexts = [row[0] for row in found]
+    if not contexts:
+        return []
+    if len(contexts) == 1:
+        return _merged(session, keys, rows, [BackupJob.vm_backup_context_id == contexts[0]])
+    jobs = sum(row[1] for row in found)
+    if jobs <= SORTED_JOBS:
+        return _sorted(session, keys, rows, contexts)
+    if len(contexts) <= CONTEXTS_OF_A_RARE_NAME:
+        return _in_growing_periods(session, keys, rows, contexts, jobs)
+    scope = [BackupJob.repository_id == repository_id] if repository_id else []
+    return _merged(session, keys, rows, [*scope, _has_name(vm_name)])
+
+
+def _has_name(vm_name: str) -> ColumnElement[bool]:
+    """Asked of job after job: so many have the name that the page is full soon."""
+    return (
+        select(VmBackupContext.context_id)
+        .where(
+            VmBackupContext.context_id == BackupJob.vm_backup_context_id,
+            VmBackupContext.vm_name == vm_name,
+        )
+        .exists()
+    )
+
+
+def _merged(
+    session: Session, keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]
+) -> Sequence[str]:
+    """Of one range of the index for each status and type, the first rows of all."""
+    ranges = [
+        _keys(keys, rows, [*scope, BackupJob.status == status, BackupJob.backup_type == kind])
+        for status, kind in keys.ranges()
+    ]
+    if len(ranges) == 1:
+        return session.scalars(ranges[0]).all()
+    # SQLite takes a LIMIT in a part of a UNION only inside a subquery.
+    parts = [select(part.subquery()) for part in ranges]
+    both = union_all(*parts).subquery()
+    ordered = select(both.c.id).order_by(*keys.ordered([both.c.created_at, both.c.id]))
+    return session.scalars(ordered.limit(rows)).all()
+
+
+def _sorted(session: Session, keys: JobKeys, rows: int, contexts: Sequence[str]) -> Sequence[str]:
+    """All jobs of these contexts that fit, sorted."""
+    statuses, kinds = (dict.fromkeys(values) for values in zip(*keys.ranges(), strict=True))
+    scope = [
+        BackupJob.vm_backup_context_id.in_(contexts),
+        BackupJob.status.in_(list(statuses)),
+        BackupJob.backup_type.in_(list(kinds)),
+    ]
+    return session.scalars(_keys(keys, rows, scope)).all()
+
+
+def _in_growing_periods(
+    session: Session, keys: JobKeys, rows: int, contexts: Sequence[str], jobs: int
+) -> Sequence[str]:
+    """As `_sorted`, of a period that grows until it holds the page: with many jobs of few
+    contexts, most of them are not near it."""
+    oldest, newest = _span(session)
+    if oldest is None or newest is None:
+        return []
+    at = keys.after[0] if keys.after is not None else None
+    if keys.newest_first:
+        begin = min(t for t in (newest, keys.until, at) if t is not None)
+        whole = begin - max(oldest, keys.since or oldest)
+    else:
+        begin = max(t for t in (oldest, keys.since, at) if t is not None)
+        whole = min(newest, keys.until or newest) - begin
+    # A guess of twice what the page needs, were the jobs spread evenly.
+    length = (newest - oldest) * (2 * rows / jobs)
+    while timedelta(0) < length < whole:
+        near = (
+            replace(keys, since=begin - length)
+            if keys.newest_first
+            else replace(keys, until=begin + length)
+        )
+        found = _sorted(session, near, rows, contexts)
+        if len(found) == rows:
+            return found
+        length *= GROWTH
+    return _sorted(session, keys, rows, contexts)
+
+
+def _span(session: Session) -> tuple[datetime | None, datetime | None]:
+    """Creation of the oldest and of the newest job there is."""
+    ends = [
+        select(func.min(BackupJob.created_at), func.max(BackupJob.created_at)).where(
+            BackupJob.status == status, BackupJob.backup_type == kind
+        )
+        for status, kind in product(Status, BackupType)
+    ]
+    found = [row for row in session.execute(union_all(*ends)) if row[0] is not None]
+    if not found:
+        return None, None
+    return min(row[0] for row in found), max(row[1] for row in found)
+
+
+def _keys(
+    keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]
+) -> Select[str, datetime]:
+    return (
+        select(BackupJob.id, BackupJob.created_at)
+        .where(*scope, *keys.period())
+        .order_by(*keys.ordered([BackupJob.created_at, BackupJob.id]))
+        .limit(rows)
+    )
