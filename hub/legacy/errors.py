@@ -1,0 +1,30 @@
+"""What can go wrong with the programs that read other systems' layers."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from grpc import StatusCode
+
+from shared.errors import SendenseError
+
+
+@dataclass(eq=False)
+class QemuMissing(SendenseError):
+    """A program of QEMU is not installed on the hub."""
+
+    code: ClassVar[str] = "QEMU_MISSING"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "imported restore points are read with {program}, which the hub's machine does not have: "
+        "install QEMU's utilities there (package qemu-utils)"
+    )
+
+    program: str
+
+
+class ImageUnfit(Exception):
+    """A file is no layer that could be a restore point; the text says why, without its path."""
+
+
+class NbdFailed(Exception):
+    """The other side of an NBD connection ended it, was silent or answered with an error."""
