@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import Final
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +13,9 @@ from sqlalchemy.orm import Session
 from hub.catalog.ids import INSERT_ATTEMPTS, candidates
 from hub.catalog.models import BackupJob, VmBackupContext
 from hub.errors import CatalogUnavailable, ContextNotFound, JobNotFound
+
+# The instance uuid of a context that was imported without one begins with this.
+IMPORTED_UUID: Final = "legacy:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,11 @@ def find_or_add_context(
     session: Session, vm: VmIdentity, repository_id: str, now: datetime
 ) -> VmBackupContext:
     """The VM's context in the repository, its name and moref brought up to date."""
-    context = _context_of(session, vm, repository_id) or _add(session, vm, repository_id, now)
+    context = (
+        _context_of(session, vm, repository_id)
+        or _imported(session, vm, repository_id)
+        or _add(session, vm, repository_id, now)
+    )
     context.vm_name = vm.name
     context.vmware_vm_id = vm.moref
     session.flush()
@@ -43,6 +51,26 @@ def _context_of(session: Session, vm: VmIdentity, repository_id: str) -> VmBacku
             VmBackupContext.repository_id == repository_id,
         )
     ).first()
+
+
+def _imported(session: Session, vm: VmIdentity, repository_id: str) -> VmBackupContext | None:
+    """The VM's context of an earlier system, which did not know instance uuids; it has one now.
+
+    Site, moref and name must all be the VM's, and only one context may have them.
+    """
+    found = session.scalars(
+        select(VmBackupContext).where(
+            VmBackupContext.site == vm.site,
+            VmBackupContext.repository_id == repository_id,
+            VmBackupContext.vm_name == vm.name,
+            VmBackupContext.vmware_vm_id == vm.moref,
+            VmBackupContext.instance_uuid.startswith(IMPORTED_UUID, autoescape=True),
+        )
+    ).all()
+    if not vm.moref or len(found) != 1:
+        return None
+    found[0].instance_uuid = vm.instance_uuid
+    return found[0]
 
 
 def _add(session: Session, vm: VmIdentity, repository_id: str, now: datetime) -> VmBackupContext:
