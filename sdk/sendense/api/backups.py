@@ -4,7 +4,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cached_property
 
 from sendense.api.connection import Connection, moment
 from sendense.models import BackupOrder, BackupStatus, BackupType
@@ -15,9 +14,9 @@ from sendense.watching import watch_backup
 class BackupCalls(Connection):
     """BackupService."""
 
-    @cached_property
-    def _backups(self) -> backup_pb2_grpc.BackupServiceStub:
-        return backup_pb2_grpc.BackupServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        super().__init__(address, timeout_s=timeout_s)
+        self._backups = backup_pb2_grpc.BackupServiceStub(self._channel)
 
     def start_backup(
         self,

@@ -36,7 +36,10 @@ Item = TypeVar("Item")
 
 
 class Connection:
-    """One hub's channel; a context manager, and safe to use from several threads."""
+    """One hub's channel; a context manager, and safe to use from several threads.
+
+    Subclasses make their stubs at once: on a channel that was closed gRPC crashes over it.
+    """
 
     def __init__(self, address: str, *, timeout_s: float) -> None:
         """`address` is "host:port". Connects when first used. Raises InvalidArgument."""

@@ -1,7 +1,6 @@
 """Contexts: VMs in repositories."""
 
 from collections.abc import Iterator
-from functools import cached_property
 
 from sendense.api.connection import Connection
 from sendense.v1 import backup_pb2, context_pb2, context_pb2_grpc
@@ -10,9 +9,9 @@ from sendense.v1 import backup_pb2, context_pb2, context_pb2_grpc
 class ContextCalls(Connection):
     """ContextService."""
 
-    @cached_property
-    def _contexts(self) -> context_pb2_grpc.ContextServiceStub:
-        return context_pb2_grpc.ContextServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        super().__init__(address, timeout_s=timeout_s)
+        self._contexts = context_pb2_grpc.ContextServiceStub(self._channel)
 
     def get_context(self, context_id: str) -> context_pb2.BackupContext:
         """One VM in one repository. Raises NotFound (CONTEXT_NOT_FOUND)."""

@@ -1,7 +1,6 @@
 """Disks of jobs, their chains and change ids."""
 
 from collections.abc import Iterator
-from functools import cached_property
 
 from sendense.api.connection import Connection
 from sendense.v1 import backup_pb2, context_pb2, context_pb2_grpc
@@ -10,9 +9,9 @@ from sendense.v1 import backup_pb2, context_pb2, context_pb2_grpc
 class DiskCalls(Connection):
     """DiskService."""
 
-    @cached_property
-    def _disks(self) -> context_pb2_grpc.DiskServiceStub:
-        return context_pb2_grpc.DiskServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        super().__init__(address, timeout_s=timeout_s)
+        self._disks = context_pb2_grpc.DiskServiceStub(self._channel)
 
     def get_disk(self, job_id: str, disk_index: int) -> context_pb2.GetDiskResponse:
         """A disk of a job, as `disk`, and the rows down to its full, as `chain`.

@@ -1,6 +1,5 @@
 """Repositories: the folders on the hub that hold the layers."""
 
-from functools import cached_property
 from os import PathLike
 
 from sendense.api.connection import Connection
@@ -10,9 +9,9 @@ from sendense.v1 import repository_pb2, repository_pb2_grpc
 class RepositoryCalls(Connection):
     """RepositoryService. A repository is named by its name or id."""
 
-    @cached_property
-    def _repositories(self) -> repository_pb2_grpc.RepositoryServiceStub:
-        return repository_pb2_grpc.RepositoryServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        super().__init__(address, timeout_s=timeout_s)
+        self._repositories = repository_pb2_grpc.RepositoryServiceStub(self._channel)
 
     def create_repository(
         self, name: str, path: str | PathLike[str], *, make_default: bool = False

@@ -1,7 +1,5 @@
 """Sites: their agents, and the VMs that these report."""
 
-from functools import cached_property
-
 from sendense.api.connection import Connection
 from sendense.models import Protection
 from sendense.v1 import inventory_pb2, inventory_pb2_grpc
@@ -10,13 +8,10 @@ from sendense.v1 import inventory_pb2, inventory_pb2_grpc
 class SiteCalls(Connection):
     """AgentService and InventoryService."""
 
-    @cached_property
-    def _agents(self) -> inventory_pb2_grpc.AgentServiceStub:
-        return inventory_pb2_grpc.AgentServiceStub(self._channel)
-
-    @cached_property
-    def _inventory(self) -> inventory_pb2_grpc.InventoryServiceStub:
-        return inventory_pb2_grpc.InventoryServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        super().__init__(address, timeout_s=timeout_s)
+        self._agents = inventory_pb2_grpc.AgentServiceStub(self._channel)
+        self._inventory = inventory_pb2_grpc.InventoryServiceStub(self._channel)
 
     def list_agents(self) -> list[inventory_pb2.Agent]:
         """All agents ever registered, ordered by site."""

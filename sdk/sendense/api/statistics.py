@@ -1,7 +1,5 @@
 """Statistics: what there is, and what was done day by day."""
 
-from functools import cached_property
-
 from sendense.api.connection import Connection
 from sendense.v1 import statistics_pb2, statistics_pb2_grpc
 
@@ -9,9 +7,9 @@ from sendense.v1 import statistics_pb2, statistics_pb2_grpc
 class StatisticsCalls(Connection):
     """StatisticsService."""
 
-    @cached_property
-    def _statistics(self) -> statistics_pb2_grpc.StatisticsServiceStub:
-        return statistics_pb2_grpc.StatisticsServiceStub(self._channel)
+    def __init__(self, address: str, *, timeout_s: float) -> None:
+        super().__init__(address, timeout_s=timeout_s)
+        self._statistics = statistics_pb2_grpc.StatisticsServiceStub(self._channel)
 
     def get_statistics(
         self, *, days: int = 30, repository: str = ""

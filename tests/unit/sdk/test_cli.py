@@ -113,7 +113,10 @@ def lines(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("vm list", ["pgtest1 site-1 vm-12 on 1 1.0 GiB off agent away; Hard disk 2: independent"]),
+        (
+            "vm list",
+            ["pgtest1 site-1 vm-12 on 1 1.0 GiB off none agent away; Hard disk 2: independent"],
+        ),
         (
             "job list",
             [
@@ -125,7 +128,7 @@ def lines(text: str) -> list[str]:
             f"job show {JOB_ID}",
             ["status completed", "took 2 min 05 s", "read 3.0 GiB of 3.0 GiB", "sent 300 MiB"],
         ),
-        ("context list", ["ctx-1 pgtest1 4 3 1 incremental"]),
+        ("context list", ["ctx-1 pgtest1 4 3 1 0 0 B incremental"]),
         ("context show ctx-1", ["backups 4 run, 3 completed, 1 failed"]),
         (
             f"disk list --job {JOB_ID}",
@@ -136,7 +139,7 @@ def lines(text: str) -> list[str]:
             [f"{JOB_ID} 0 2000 Hard disk 1 102 GiB incremental completed 3.0 GiB 300 MiB 0 B"],
         ),
         (f"disk show {JOB_ID} 0", ["base backup-pgtest1-1", "change id 52 de c0/12"]),
-        ("repository list", ["default yes /srv/backups 256 GiB 1.0 TiB"]),
+        ("repository list", ["default default /srv/backups 0 0 0 B 256 GiB 1.0 TiB"]),
         ("repository show default", ["path /srv/backups", "free 256 GiB of 1.0 TiB"]),
         ("repository create second /srv/second", ["repository second", "path /srv/second"]),
         ("agent list", ["site-1 yes VMware ESXi 8.0.3 at 10.0.0.5 5 0"]),

@@ -1,14 +1,18 @@
 """The client against a hub on a real socket: requests, pages, errors, deadlines."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 import sendense
 from sendense import (
     AlreadyExists,
+    BackupOrder,
     BackupStatus,
     BackupType,
     Client,
@@ -19,13 +23,16 @@ from sendense import (
     HubUnavailable,
     InvalidArgument,
     NotFound,
+    Protection,
     ResourceExhausted,
     SendenseError,
     Unavailable,
 )
-from sendense.v1 import backup_pb2, context_pb2, inventory_pb2, repository_pb2, restore_pb2
+from sendense.v1 import backup_pb2, context_pb2, inventory_pb2, repository_pb2, statistics_pb2
 from shared.errors import InvalidArgument as RefusedField
+from shared.errors import InvalidRequest
 from tests.unit.sdk.client_hub import ClientHub, refused, stored
+from tests.unit.sdk.hub_services import public_rpcs
 
 Status = grpc.StatusCode
 
@@ -42,18 +49,23 @@ def client(hub: ClientHub) -> Iterator[Client]:
         yield client
 
 
-def public_rpcs() -> list[str]:
-    files = (backup_pb2, context_pb2, inventory_pb2, repository_pb2, restore_pb2)
-    return sorted(
-        method.name
-        for file in files
-        for service in file.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    )
-
-
 CALLS = {
     "CancelBackup": lambda c, path: c.cancel_backup("job-1"),
+    "DeleteBackup": lambda c, path: c.delete_backup("job-1"),
+    "DeleteContext": lambda c, path: c.delete_context("ctx-1"),
+    "DeleteRepository": lambda c, path: c.delete_repository("default"),
+    "DisableRepository": lambda c, path: c.disable_repository("default"),
+    "DrainAgent": lambda c, path: c.drain_agent("site-1"),
+    "EnableRepository": lambda c, path: c.enable_repository("default"),
+    "GetChain": lambda c, path: c.get_chain("job-1", 0),
+    "GetChangeId": lambda c, path: c.get_change_id("pgtest1", 0),
+    "GetStatistics": lambda c, path: c.get_statistics(),
+    "RemoveAgent": lambda c, path: c.remove_agent("site-1"),
+    "RenameRepository": lambda c, path: c.rename_repository("default", "first"),
+    "ResumeAgent": lambda c, path: c.resume_agent("site-1"),
+    "RetryBackup": lambda c, path: c.retry_backup("job-1"),
+    "SetDefaultRepository": lambda c, path: c.set_default_repository("default"),
+    "TestRepository": lambda c, path: c.test_repository("default"),
     "CreateRepository": lambda c, path: c.create_repository("second", "/backups/second"),
     "GetAgent": lambda c, path: c.get_agent("site-1"),
     "GetBackup": lambda c, path: c.get_backup("job-1"),
@@ -82,6 +94,9 @@ def test_every_public_rpc_has_a_client_method(hub, client, tmp_path, rpc):
     hub.state.repositories = [repository_pb2.Repository(name="default")]
     hub.state.agents = [inventory_pb2.Agent(site="site-1")]
     hub.state.virtual_machines = [inventory_pb2.VirtualMachine(name="pgtest1")]
+    hub.state.chain.bytes_stored = 5
+    hub.state.change_id.job_id = "job-1"
+    hub.state.statistics.now.contexts = 1
     hub.state.restore = lambda: stored(b"data" * 20000)
     answer = CALLS[rpc](client, tmp_path / "disk.raw")
     assert answer
@@ -137,14 +152,134 @@ def test_lists_fetch_every_page_in_order(hub, client):
     hub.state.backups = [backup_pb2.Backup(job_id=f"job-{n}") for n in range(450)]
     hub.state.contexts = [context_pb2.BackupContext(context_id=f"c-{n}") for n in range(201)]
     hub.state.disks = [backup_pb2.BackupDisk(disk_id=n) for n in range(200)]
+    hub.state.repositories = [repository_pb2.Repository(name=f"r-{n}") for n in range(401)]
+    hub.state.agents = [inventory_pb2.Agent(site=f"s-{n}") for n in range(600)]
+    hub.state.virtual_machines = [inventory_pb2.VirtualMachine(name=f"v{n}") for n in range(201)]
     assert list(client.list_backups()) == hub.state.backups
     assert list(client.list_contexts()) == hub.state.contexts
     assert list(client.list_disks(context_id="c-1")) == hub.state.disks
-    assert [len(hub.state.requests(f"List{n}")) for n in ("Backups", "Contexts", "Disks")] == [
-        3,
-        2,
-        1,
+    assert client.list_repositories() == hub.state.repositories
+    assert client.list_agents() == hub.state.agents
+    assert client.list_virtual_machines() == hub.state.virtual_machines
+    assert Counter(item.rpc for item in hub.state.seen) == {
+        "ListBackups": 3,
+        "ListContexts": 2,
+        "ListDisks": 1,
+        "ListRepositories": 3,
+        "ListAgents": 3,
+        "ListVirtualMachines": 2,
+    }
+
+
+def test_list_that_repeats_a_page_ends_with_an_error(hub, client):
+    hub.state.backups = [backup_pb2.Backup(job_id=f"job-{n}") for n in range(450)]
+    hub.state.page = lambda items, request: (items[:1], "again")
+    with pytest.raises(HubError) as caught:
+        list(client.list_backups())
+    assert caught.value.reason == "PAGES_WITHOUT_END"
+    assert len(hub.state.seen) == 2
+
+
+def test_list_backups_sends_every_filter(hub, client):
+    begin = datetime(2025, 10, 8, 18, 5, 59, 123456, tzinfo=UTC)
+    end = datetime(2025, 10, 9, 1, 0, tzinfo=timezone(timedelta(hours=2)))
+    found = client.list_backups(
+        vm_name="pgtest1",
+        context_id="ctx-1",
+        repository="second",
+        status=BackupStatus.COMPLETED,
+        backup_type=BackupType.FULL,
+        created_after=begin,
+        created_before=end,
+        order=BackupOrder.OLDEST_FIRST,
+    )
+    assert list(found) == []
+    after, before = Timestamp(), Timestamp()
+    after.FromJsonString("2025-10-08T18:05:59.123456Z")
+    before.FromJsonString("2025-10-08T23:00:00Z")
+    assert hub.state.requests("ListBackups") == [
+        backup_pb2.ListBackupsRequest(
+            vm_name="pgtest1",
+            context_id="ctx-1",
+            repository="second",
+            status=backup_pb2.BACKUP_STATUS_COMPLETED,
+            backup_type=backup_pb2.BACKUP_TYPE_FULL,
+            created_after=after,
+            created_before=before,
+            order=backup_pb2.BACKUP_ORDER_OLDEST_FIRST,
+            page_size=200,
+        )
     ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2025, 10, 8, tzinfo=UTC).replace(tzinfo=None),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+    ],
+    ids=["without-zone", "before-year-1"],
+)
+@pytest.mark.parametrize("name", ["created_after", "created_before"])
+def test_times_that_cannot_be_sent_are_refused_at_once(hub, client, name, value):
+    with pytest.raises(InvalidArgument) as caught:
+        client.list_backups(**{name: value})
+    ((field, problem),) = caught.value.violations
+    assert field == name
+    assert str(caught.value) == f"{name}: {problem}"
+    assert hub.state.seen == []
+
+
+def test_other_filters_are_sent_as_they_were_given(hub, client):
+    client.list_virtual_machines(site="s", name="n", protection=Protection.NOT_PROTECTED)
+    list(client.list_contexts(vm_name="v", repository="r", site="s"))
+    client.get_change_id("v", 3, site="s", repository="r")
+    client.get_statistics(days=7, repository="r")
+    assert [item.request for item in hub.state.seen] == [
+        inventory_pb2.ListVirtualMachinesRequest(
+            site="s", name="n", protection=inventory_pb2.PROTECTION_NOT_PROTECTED, page_size=200
+        ),
+        context_pb2.ListContextsRequest(vm_name="v", repository="r", site="s", page_size=200),
+        context_pb2.GetChangeIdRequest(vm="v", disk_index=3, site="s", repository="r"),
+        statistics_pb2.GetStatisticsRequest(days=7, repository="r"),
+    ]
+
+
+def test_retry_repeats_the_same_request_when_the_hub_is_briefly_away(hub, client):
+    hub.state.backups = [backup_pb2.Backup(job_id="job-1", status=4)]
+    hub.state.failures["RetryBackup"] = [Status.UNAVAILABLE]
+    assert client.retry_backup("job-1").retry_of_job_id == "job-1"
+    first, second = hub.state.requests("RetryBackup")
+    assert first.request_id
+    assert first == second
+
+
+def test_deletion_tells_what_went_and_what_refused_it(hub, client):
+    hub.state.backups = [backup_pb2.Backup(job_id=f"job-{n}", bytes_stored=n) for n in (3, 2, 1)]
+    hub.state.dependants = "job-2,job-3"
+    with pytest.raises(FailedPrecondition) as caught:
+        client.delete_backup("job-1")
+    assert caught.value.metadata["dependants"] == "job-2,job-3"
+    deleted = client.delete_backup("job-1", cascade=True)
+    assert list(deleted.job_ids) == ["job-3", "job-2", "job-1"]
+    assert deleted.bytes_stored == 6
+
+
+@pytest.mark.parametrize(
+    ("rpc", "call"),
+    [
+        ("DeleteBackup", lambda client: client.delete_backup("job-1")),
+        ("DeleteContext", lambda client: client.delete_context("ctx-1")),
+        ("DeleteRepository", lambda client: client.delete_repository("default")),
+        ("RemoveAgent", lambda client: client.remove_agent("site-1")),
+        ("RenameRepository", lambda client: client.rename_repository("default", "first")),
+    ],
+)
+def test_what_cannot_be_repeated_is_asked_once_when_the_hub_goes_away(hub, client, rpc, call):
+    hub.state.failures[rpc] = [Status.UNAVAILABLE]
+    with pytest.raises(HubUnavailable):
+        call(client)
+    assert len(hub.state.requests(rpc)) == 1
 
 
 def test_lists_fetch_a_page_only_when_it_is_needed(hub, client):
@@ -184,7 +319,15 @@ def test_field_violations_are_told_when_a_value_is_refused(hub, client):
     hub.state.failures["StartBackup"] = [RefusedField("vm", "must not be empty")]
     with pytest.raises(InvalidArgument) as caught:
         client.start_backup("")
-    assert caught.value.violations == {"vm": "must not be empty"}
+    assert caught.value.violations == [("vm", "must not be empty")]
+
+
+def test_every_field_that_is_refused_is_told(hub, client):
+    wrong = [RefusedField("vm", "is needed"), RefusedField("site", "is too long")]
+    hub.state.failures["StartBackup"] = [InvalidRequest(wrong)]
+    with pytest.raises(InvalidArgument) as caught:
+        client.start_backup("")
+    assert caught.value.violations == [("vm", "is needed"), ("site", "is too long")]
 
 
 @pytest.mark.parametrize(
@@ -259,11 +402,13 @@ def test_restore_uses_a_connection_of_its_own(hub, client, tmp_path):
     assert first.peer != second.peer
 
 
-@pytest.mark.parametrize("kind", [BackupType, BackupStatus, ConsistencyLevel])
+@pytest.mark.parametrize(
+    "kind", [BackupType, BackupStatus, BackupOrder, ConsistencyLevel, Protection]
+)
 def test_enumerations_are_those_of_the_protos(kind):
-    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
-    values = backup_pb2.DESCRIPTOR.enum_types_by_name[kind.__name__].values
-    assert {f"{prefix}_{m.name}": m.value for m in kind} == {v.name: v.number for v in values}
+    file = inventory_pb2 if kind is Protection else backup_pb2
+    values = file.DESCRIPTOR.enum_types_by_name[kind.__name__].values
+    assert {m.proto_name: m.value for m in kind} == {v.name: v.number for v in values}
 
 
 def test_states_of_a_newer_hub_are_no_ends():
