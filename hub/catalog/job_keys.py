@@ -15,7 +15,16 @@ from datetime import datetime, timedelta
 from itertools import product
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    UnaryExpression,
+    func,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from hub.catalog.models import BackupJob, VmBackupContext
@@ -73,7 +82,8 @@ class JobKeys:
             if self.until is not None:
                 yield BackupJob.created_at < self.until
 
-    def ordered(self, columns: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    def ordered(self, *columns: SQLColumnExpression[Any]) -> list[UnaryExpression[Any]]:
+        """The columns as ORDER BY has them."""
         return [column.desc() if self.newest_first else column.asc() for column in columns]
 
 
@@ -137,7 +147,7 @@ def _merged(
     # SQLite takes a LIMIT in a part of a UNION only inside a subquery.
     parts = [select(part.subquery()) for part in ranges]
     both = union_all(*parts).subquery()
-    ordered = select(both.c.id).order_by(*keys.ordered([both.c.created_at, both.c.id]))
+    ordered = select(both.c.id).order_by(*keys.ordered(both.c.created_at, both.c.id))
     return session.scalars(ordered.limit(rows)).all()
 
 
@@ -196,12 +206,10 @@ def _span(session: Session) -> tuple[datetime | None, datetime | None]:
     return min(row[0] for row in found), max(row[1] for row in found)
 
 
-def _keys(
-    keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]
-) -> Select[str, datetime]:
+def _keys(keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]) -> Select[str, datetime]:
     return (
         select(BackupJob.id, BackupJob.created_at)
         .where(*scope, *keys.period())
-        .order_by(*keys.ordered([BackupJob.created_at, BackupJob.id]))
+        .order_by(*keys.ordered(BackupJob.created_at, BackupJob.id))
         .limit(rows)
     )
