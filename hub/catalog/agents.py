@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hub.catalog.ids import slug
 from hub.catalog.models import Agent, BackupJob, VmBackupContext
 from hub.catalog.paging import decode_token, encode_token, page_rows
-from hub.errors import AgentDraining, AgentHasJobs, AgentNotFound
+from hub.errors import AgentHasJobs, AgentNotFound
 from hub.jobs.states import LIVE
 
 
@@ -109,14 +109,6 @@ def set_draining(session: Session, site: str, draining: bool) -> Agent:
     agent.draining = draining
     session.flush()
     return agent
-
-
-def require_not_draining(session: Session, site: str) -> None:
-    """For a new backup, in the transaction that adds its job: until that is committed,
-    nobody drains the site. Raises AgentDraining."""
-    query = select(Agent.draining).where(Agent.site == site).with_for_update(read=True)
-    if session.scalars(query).first():
-        raise AgentDraining(site)
 
 
 def lock_agent(session: Session, agent_id: str) -> Agent | None:

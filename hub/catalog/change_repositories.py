@@ -92,6 +92,15 @@ def delete_repository(session: Session, repository_id: str) -> None:
     session.flush()
 
 
+def jobs_with_files(session: Session, repository_id: str) -> set[str]:
+    """Ids of the deleted jobs whose files are still to be removed from the repository."""
+    return set(
+        session.scalars(
+            select(FileRemoval.job_id).where(FileRemoval.repository_id == repository_id)
+        )
+    )
+
+
 def _one_of(rows: Sequence[BackupRepository], repository_id: str) -> BackupRepository:
     for row in rows:
         if row.id == repository_id:

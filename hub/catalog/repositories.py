@@ -12,12 +12,7 @@ from sqlalchemy.orm import Session
 from hub.catalog.ids import candidates
 from hub.catalog.models import ID_CHARS, BackupRepository, VmBackupContext
 from hub.catalog.paging import decode_token, encode_token, page_rows
-from hub.errors import (
-    NoDefaultRepository,
-    RepositoryDisabled,
-    RepositoryExists,
-    RepositoryNotFound,
-)
+from hub.errors import NoDefaultRepository, RepositoryExists, RepositoryNotFound
 from shared.errors import InvalidArgument
 
 
@@ -64,15 +59,6 @@ def lock_repository(session: Session, repository_id: str) -> BackupRepository:
     ).first()
     if row is None:
         raise RepositoryNotFound(repository_id)
-    return row
-
-
-def lock_for_backup(session: Session, repository_id: str) -> BackupRepository:
-    """`lock_repository` for a new backup: until its job is committed, the repository is
-    neither disabled nor deleted. Raises RepositoryNotFound, RepositoryDisabled."""
-    row = lock_repository(session, repository_id)
-    if row.disabled:
-        raise RepositoryDisabled(row.name)
     return row
 
 

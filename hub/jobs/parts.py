@@ -9,6 +9,7 @@ from hub.jobs.active_uploads import ActiveUploads
 from hub.jobs.agent_directory import AgentDirectory
 from hub.jobs.answer_deadlines import AnswerDeadlines
 from hub.jobs.board import JobBoard
+from hub.jobs.folder_calls import FolderCalls
 from hub.jobs.owed_ends import OwedEnds
 from hub.metrics import Metrics
 
@@ -37,6 +38,7 @@ class Parts:
     agents: AgentDirectory = field(default_factory=AgentDirectory)
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
     owed: OwedEnds = field(default_factory=OwedEnds)
+    folders: FolderCalls = field(default_factory=FolderCalls)
     metrics: Metrics = field(default_factory=Metrics)
     patience: Patience = Patience()
     now: Callable[[], datetime] = utc_now

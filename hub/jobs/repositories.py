@@ -44,6 +44,11 @@ def create_repository(parts: Parts, *, name: str, path: str, default: bool) -> B
         folder = str(Path(path).resolve())
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
         raise InvalidArgument("path", f"cannot be resolved: {error}") from error
+    with parts.folders.alone(folder):
+        return _create(parts, name=name, folder=folder, default=default)
+
+
+def _create(parts: Parts, *, name: str, folder: str, default: bool) -> BackupRepository:
     now = parts.now()
     with parts.catalog.read() as session:
         rules.require_free(session, name=name, path=folder)

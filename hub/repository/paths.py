@@ -9,6 +9,8 @@ MANIFEST_SUFFIX = ".manifest"
 PARTIAL_SUFFIX = ".partial"
 JOB_FACTS = "job.json"
 REPOSITORY_FACTS = "sendense-repository.json"
+# Of files that a test of the repository writes.
+PROBE_PREFIX = "sendense-probe-"
 
 _NAME_BYTES_LIMIT = 255
 

@@ -1,0 +1,95 @@
+"""Calls on repositories' folders, whose file systems may hang, and who works on a folder alone.
+
+A thread in a system call on a dead mount cannot be ended. It is left behind, as
+a daemon, and there is at most one for each kind of call and folder.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotDone
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from hub.repository import RepositoryUnusable
+
+Answer = TypeVar("Answer")
+# Calls of this kind change the folder: `alone` refuses while one runs.
+CHANGE: Final = "change"
+
+
+@dataclass(frozen=True)
+class FolderCall(Generic[Answer]):
+    """A call that has begun."""
+
+    path: str
+    future: "Future[Answer]" = field(default_factory=Future)
+    begun_at: float = field(default_factory=time.monotonic)
+
+    def answer(self, patience_s: float) -> Answer:
+        """Wait until it has run so long, at most. Raises RepositoryUnusable then, and what
+        the call raised."""
+        left_s = self.begun_at + patience_s - time.monotonic()
+        try:
+            raised = self.future.exception(max(0.0, left_s))
+        except NotDone as error:
+            raise RepositoryUnusable(
+                self.path,
+                f"its file system has not answered for {patience_s:g} s: look at its disk or mount",
+            ) from error
+        if raised is not None:
+            raise raised
+        return self.future.result()
+
+
+class FolderCalls:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, str], FolderCall[Any]] = {}
+        self._alone: set[str] = set()
+
+    def begin(self, kind: str, path: str, work: Callable[[], Answer]) -> FolderCall[Answer]:
+        """Do `work` in a thread; if such a call of the folder runs, that is the one."""
+        with self._lock:
+            running = self._running.get((kind, path))
+            if running is not None:
+                return running
+            call: FolderCall[Answer] = FolderCall(path)
+            thread = threading.Thread(
+                target=self._run, args=(kind, call, work), name=f"folder-{kind}", daemon=True
+            )
+            thread.start()
+            self._running[kind, path] = call
+        return call
+
+    @contextmanager
+    def alone(self, path: str) -> Iterator[None]:
+        """Nobody else makes, marks or unmarks the folder within. Raises RepositoryUnusable
+        at once when somebody does."""
+        with self._lock:
+            if path in self._alone or (CHANGE, path) in self._running:
+                raise RepositoryUnusable(path, "another request is at work on it: try again")
+            self._alone.add(path)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._alone.discard(path)
+
+    def _run(self, kind: str, call: FolderCall[Answer], work: Callable[[], Answer]) -> None:
+        answer: Any = None
+        raised: BaseException | None = None
+        try:
+            answer = work()
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            raised = error
+        with self._lock:
+            del self._running[kind, call.path]
+        if raised is not None:
+            call.future.set_exception(raised)
+        else:
+            call.future.set_result(answer)
