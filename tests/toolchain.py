@@ -1,12 +1,15 @@
 """The programs that `make tools` makes ready: grpcurl, Go, Node and the protoc plugins."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-BIN: Final = Path(__file__).resolve().parent.parent / "build" / "tools" / "bin"
+ROOT: Final = Path(__file__).resolve().parent.parent
+TOOLS: Final = ROOT / "build" / "tools"
+BIN: Final = TOOLS / "bin"
 
 
 def tool(name: str) -> Path:
@@ -14,10 +17,27 @@ def tool(name: str) -> Path:
 
     One that is missing skips the calling test, by name; with CI=true it fails it.
     """
-    program = BIN / name
+    return present(BIN / name)
+
+
+def present(program: Path) -> Path:
+    """That program, which `make tools` brings. A missing one skips or fails as in `tool`."""
     if program.exists():
         return program
-    problem = f"{name} is missing in build/tools/bin; `make tools` puts it there"
+    problem = f"{program.relative_to(ROOT)} is missing; `make tools` puts it there"
     if os.environ.get("CI") == "true":
         pytest.fail(problem, pytrace=False)
     pytest.skip(problem)
+
+
+def environment() -> Mapping[str, str]:
+    """For running them: found on PATH, with the Go build cache of `make tools` and no network."""
+    return os.environ | {
+        "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(TOOLS / "go-cache"),
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false",
+        "GOPROXY": "off",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
