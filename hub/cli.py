@@ -1,8 +1,9 @@
 """`sendense-hub`: init, serve, db.
 
-Exit codes: 0 stopped as told (or all well), 1 a defect, or the catalog or a
-repository cannot be used, 2 command line, configuration, a port in use or a
-schema that must be upgraded.
+Exit codes: 0 stopped as told (or all well), 1 a defect, the catalog or a
+repository cannot be used, the catalog was taken by another hub, or db check has
+findings, 2 command line, configuration, a port or a catalog in use, or a schema
+that is not this program's.
 """
 
 import json
@@ -13,22 +14,33 @@ from typing import Annotated
 
 import typer
 
-from hub.catalog.engine import Catalog, newest_revision, sqlite_url
+from hub.catalog.catalog_url import has_password
+from hub.catalog.change_schema import upgrade_catalog
+from hub.catalog.engine import Catalog, sqlite_url
 from hub.catalog.repositories import all_repositories
-from hub.config import CONFIG_NAME, HubSettings, load_hub_settings, loopback_address
+from hub.cli_options import HELP_NAMES, ConfigOption
+from hub.config import (
+    CONFIG_NAME,
+    HubSettings,
+    catalog_of,
+    load_hub_settings,
+    loopback_address,
+    password_in,
+    warn_of_configuration,
+)
+from hub.db_commands import db
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
 from hub.main import serve as serve_hub
 from shared.errors import ConfigurationError, SendenseError
 from shared.logs import configure_logging
-from shared.settings import source_name, warn_of_unknown_variables
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_CODES = (
-    "Exit codes: 0 all well; 1 a defect, or the catalog or a repository cannot be used; "
-    "2 command line or configuration cannot be used, a port is in use, or the schema "
-    "must be upgraded."
+    "Exit codes: 0 all well; 1 a defect, the catalog or a repository cannot be used, another "
+    "hub took the catalog, or db check has findings; 2 command line or configuration cannot "
+    "be used, a port or the catalog is in use, or the schema is not this program's."
 )
 
 app = typer.Typer(
@@ -38,14 +50,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings=HELP_NAMES,
 )
-db = typer.Typer(help="The catalog's schema.", no_args_is_help=True)
 app.add_typer(db, name="db")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file; without it, SENDENSE_HUB_* of the environment."),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -64,26 +71,41 @@ def _options(
     """The hub of Sendense: catalog and repository of VM backups."""
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def init(
     state_dir: Annotated[Path, typer.Option(help="Folder for the hub's own files.")],
     repository: Annotated[
         Path | None,
         typer.Option(help="Folder of the default repository; STATE_DIR/repository if not given."),
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--catalog-url",
+            metavar="URL",
+            help="mysql+pymysql://USER@HOST/DATABASE; SQLite in STATE_DIR if not given.",
+        ),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--catalog-password-file", help="File with the database user's password."),
+    ] = None,
 ) -> None:
     """Make a hub: folder, configuration, catalog, default repository. Repeating changes nothing."""
     state = state_dir.absolute()
     config = state / CONFIG_NAME
+    _check_catalog_options(url, password_file)
     try:
         state.mkdir(mode=0o750, parents=True, exist_ok=True)
         if not config.exists():
-            config.write_text(_config_text(state), encoding="utf-8")
+            _write_config(config, url or sqlite_url(state / "catalog.db"), password_file)
     except OSError as error:
         raise ConfigurationError(str(state), f"cannot be made: {error.strerror}") from error
-    catalog = _catalog(_load(config), config)
+    settings = load_hub_settings(config)
+    _require_catalog(url, settings, config)
+    catalog = catalog_of(settings)
     try:
-        catalog.upgrade()
+        upgrade_catalog(catalog, typer.echo)
         with catalog.read() as session:
             names = {row.name: row.path for row in all_repositories(session)}
         if "default" not in names:
@@ -95,11 +117,12 @@ def init(
     finally:
         catalog.close()
     typer.echo(f"configuration  {config}")
+    typer.echo(f"catalog        {catalog}")
     typer.echo(f"repository     {names['default']}")
     typer.echo(f"next           sendense-hub serve --config {config}")
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def serve(
     config: ConfigOption = None,
     listen: Annotated[
@@ -110,30 +133,13 @@ def serve(
     ] = None,
 ) -> None:
     """Run the hub until SIGTERM."""
-    settings = _load(config)
+    settings = load_hub_settings(config)
     if listen is not None:
         loopback_address(listen, key="--listen")
         settings = settings.model_copy(update={"listen": listen})
     configure_logging(settings.log_level)
-    warn_of_unknown_variables(HubSettings)
+    warn_of_configuration(settings)
     serve_hub(settings, ready_file)
-
-
-@db.command()
-def upgrade(config: ConfigOption = None) -> None:
-    """Bring the catalog's schema to what this program needs."""
-    catalog = _catalog(_load(config), config)
-    catalog.upgrade()
-    typer.echo(f"catalog is at revision {catalog.revision()}")
-    catalog.close()
-
-
-@db.command()
-def current(config: ConfigOption = None) -> None:
-    """Show the schema's revision and the one this program needs."""
-    catalog = _catalog(_load(config), config)
-    typer.echo(f"catalog {catalog.revision() or 'none'}, program {newest_revision()}")
-    catalog.close()
 
 
 def main() -> None:
@@ -145,19 +151,52 @@ def main() -> None:
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILED)
 
 
-def _load(config: Path | None) -> HubSettings:
-    """Settings that were checked as far as reading them can. Raises ConfigurationError."""
-    settings = load_hub_settings(config)
-    _catalog(settings, config).close()
-    return settings
-
-
-def _catalog(settings: HubSettings, config: Path | None) -> Catalog:
-    """The catalog, not opened yet. Raises ConfigurationError naming the file and the key."""
+def _check_catalog_options(url: str | None, password_file: Path | None) -> None:
+    """Raises ConfigurationError naming the option."""
+    if password_file is not None:
+        if url is None:
+            raise ConfigurationError("--catalog-password-file", "goes with --catalog-url")
+        password_in(password_file, key="--catalog-password-file")
+    if url is None:
+        return
     try:
-        return Catalog(settings.catalog_url)
+        Catalog(url).close()
     except ConfigurationError as error:
-        raise ConfigurationError(source_name(config), str(error)) from error
+        raise ConfigurationError("--catalog-url", error.problem) from error
+    if has_password(url):
+        raise ConfigurationError(
+            "--catalog-url",
+            "has a password in it, which does not belong into hub.toml; write it into a file "
+            "and name that as --catalog-password-file",
+        )
+
+
+def _write_config(config: Path, url: str, password_file: Path | None) -> None:
+    """Only once its catalog answers: a mistyped URL leaves nothing that is in the way.
+
+    Raises ConfigurationError, CatalogUnavailable, OSError.
+    """
+    draft = config.with_name(config.name + ".new")
+    try:
+        draft.write_text(_config_text(config.parent, url, password_file), encoding="utf-8")
+        catalog = catalog_of(load_hub_settings(draft))
+        try:
+            catalog.require_fit()
+        finally:
+            catalog.close()
+        draft.rename(config)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _require_catalog(wanted: str | None, settings: HubSettings, config: Path) -> None:
+    """Raises ConfigurationError when the hub has another catalog than asked for."""
+    if wanted is not None and wanted != settings.catalog_url:
+        raise ConfigurationError(
+            "--catalog-url",
+            f"{config}, or SENDENSE_HUB_CATALOG_URL, names another catalog, "
+            f"{catalog_of(settings)}, and stays so; init does not move a catalog",
+        )
 
 
 def _require_default(wanted: Path, default: Path) -> None:
@@ -170,12 +209,17 @@ def _require_default(wanted: Path, default: Path) -> None:
         )
 
 
-def _config_text(state: Path) -> str:
-    catalog_url = sqlite_url(state / "catalog.db")
+def _config_text(state: Path, url: str, password_file: Path | None) -> str:
+    password_line = (
+        f"catalog_password_file = {_toml(str(password_file.absolute()))}\n"
+        if password_file is not None
+        else ""
+    )
     return (
         "# Settings of sendense-hub. SENDENSE_HUB_<KEY> in the environment overrides a line.\n"
         f"state_dir = {_toml(str(state))}\n"
-        f"catalog_url = {_toml(catalog_url)}\n"
+        f"catalog_url = {_toml(url)}\n"
+        f"{password_line}"
         'listen = "127.0.0.1:8443"\n'
         'log_level = "info"\n'
         "# Prometheus endpoint, such as 127.0.0.1:9443; empty: off.\n"

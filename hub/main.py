@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
-from hub.catalog.engine import Catalog
-from hub.config import HubSettings, ListenAddress, loopback_address
-from hub.errors import HubStopping
+from hub.catalog.hub_lock import HubLock
+from hub.config import HubSettings, ListenAddress, catalog_of, loopback_address
+from hub.errors import CatalogUnavailable, HubStopping
 from hub.jobs.parts import Parts, Patience
 from hub.jobs.reaper import Reaper
 from hub.jobs.recover import recover
@@ -43,7 +43,7 @@ class Hub:
         self._settings = settings
         self._listen = loopback_address(settings.listen, key="listen")
         self._heartbeat_interval_s = heartbeat_interval_s
-        self.parts = Parts(Catalog(settings.catalog_url), patience=patience or Patience())
+        self.parts = Parts(catalog_of(settings), patience=patience or Patience())
         self._reaper = Reaper(self.parts)
         self._server = HubServer(self.parts, heartbeat_interval_s=heartbeat_interval_s)
         self.address: ListenAddress = self._listen
@@ -83,19 +83,27 @@ class Hub:
 
 
 def serve(settings: HubSettings, ready_file: Path | None = None) -> None:
-    """Run a hub until SIGTERM or SIGINT. Raises ConfigurationError, CatalogUnavailable."""
+    """Run a hub until SIGTERM or SIGINT.
+
+    Raises ConfigurationError, CatalogUnavailable; the latter also when another
+    hub has taken the catalog meanwhile.
+    """
     wanted = threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
         wanted.set()
 
-    with only_hub_of(settings.state_dir):
+    hub = Hub(settings)
+    lock = HubLock(hub.parts.catalog, on_taken=wanted.set)
+    with only_hub_of(settings.state_dir), lock:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        with Hub(settings) as hub:
+        with hub:
             if ready_file is not None:
                 _write_ready(ready_file, hub.address)
             wanted.wait()
+    if lock.taken is not None:
+        raise CatalogUnavailable(f"{lock.taken.problem}: this hub has stopped")
 
 
 @contextmanager

@@ -194,3 +194,14 @@ def upgrade() -> None:
         ["vm_backup_context_id"],
         unique=False,
     )
+
+
+def downgrade() -> None:
+    for table in (
+        "backup_disks",
+        "backup_jobs",
+        "vm_backup_contexts",
+        "backup_repositories",
+        "agents",
+    ):
+        op.drop_table(table)

@@ -1,0 +1,72 @@
+"""What a MariaDB or MySQL server refused, in words that say what to do."""
+
+from typing import Final
+
+from sqlalchemy import URL
+
+from hub.catalog.catalog_url import shown
+
+_REFUSED: Final = {1045, 1698, 1251, 2059}  # password, plug-in of the server, of the driver
+_NOT_GRANTED: Final = {1044, 1142, 1143, 1227}
+_UNKNOWN_DATABASE: Final = 1049
+_UNREACHABLE: Final = {2002, 2003}
+_LOST: Final = {1053, 1152, 1927, 2006, 2013, 2055}
+_BUSY: Final = {1040, 1203, 1226}
+_READ_ONLY: Final = {1290, 1836}
+_TLS: Final = 2026
+
+
+def in_words(error: BaseException | None, url: URL) -> str:
+    """One sentence; the driver's own words stand in it, which hold no password."""
+    number, message = _number_of(error), _message_of(error)
+    if url.get_backend_name() == "sqlite":
+        return message
+    place, user = shown(url), url.username
+    if number in _REFUSED:
+        return (
+            f"{place}: the server refuses user {user!r}; check catalog_password_file or "
+            f"SENDENSE_HUB_CATALOG_PASSWORD, and the user's host: {message}"
+        )
+    if number == _UNKNOWN_DATABASE:
+        return f"{place}: there is no such database; as its administrator run: {_made(url)}"
+    if number in _NOT_GRANTED:
+        return (
+            f"{place}: user {user!r} lacks rights, or the database is not there; "
+            f"as its administrator run: {_made(url)} ({message})"
+        )
+    if number in _UNREACHABLE:
+        return f"{place}: the server cannot be reached: {message}"
+    if number in _LOST:
+        return f"{place}: the connection was lost: {message}"
+    if number in _BUSY:
+        return f"{place}: the server takes no more connections, see max_connections: {message}"
+    if number in _READ_ONLY:
+        return f"{place}: the server takes no changes, it may be a replica: {message}"
+    if number == _TLS:
+        return f"{place}: no TLS connection: {message}"
+    return f"{place}: {message}"
+
+
+def _number_of(error: BaseException | None) -> int | None:
+    number = error.args[0] if error is not None and error.args else None
+    return number if isinstance(number, int) else None
+
+
+def _message_of(error: BaseException | None) -> str:
+    if error is None:
+        return "no reason was given"
+    number = _number_of(error)
+    if number is None or len(error.args) < 2:
+        return str(error)
+    return f"{error.args[1]} ({number})"
+
+
+def _made(url: URL) -> str:
+    # Of a GRANT's database name, "_" and "%" are patterns.
+    name = str(url.database).replace("`", "``")
+    granted = name.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    account = f"'{url.username}'@'HOST-OF-THE-HUB'"
+    return (
+        f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; "
+        f"GRANT ALL PRIVILEGES ON `{granted}`.* TO {account};"
+    )
