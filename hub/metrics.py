@@ -20,6 +20,14 @@ class Metrics:
         self.jobs_ended = Counter(
             "sendense_hub_jobs_ended", "Backup jobs ended", ["status"], registry=self.registry
         )
+        self.jobs_deleted = Counter(
+            "sendense_hub_jobs_deleted", "Backup jobs deleted", registry=self.registry
+        )
+        self.removals_pending = Gauge(
+            "sendense_hub_removals_pending",
+            "Folders and files of deleted jobs that are still to be removed",
+            registry=self.registry,
+        )
         self.bytes_received = Counter(
             "sendense_hub_upload_payload_bytes",
             "Cluster payload received from agents",

@@ -54,6 +54,8 @@ def choose_base(
     """
     if last_job is None:
         return BaseChoice(None, "the VM has no completed backup in this repository")
+    if last_job.imported_at is not None:
+        return BaseChoice(None, imported_problem(last_job.id))
     if not disk.disk_uuid:
         return BaseChoice(None, "the disk has no uuid")
     base = session.scalars(
@@ -71,6 +73,8 @@ def choose_base(
             None,
             f"the disk's size changed from {base.capacity_bytes} to {disk.capacity_bytes} bytes",
         )
+    if base.legacy_id is not None:
+        return BaseChoice(None, imported_problem(last_job.id))
     problem = _revert_problem(last_job.other_snapshots) or _tracking_problem(
         base.disk_change_id, disk.change_id
     )
@@ -87,9 +91,19 @@ def base_candidates(session: Session, context_id: str) -> Sequence[BackupDisk]:
         return []
     return session.scalars(
         select(BackupDisk).where(
-            BackupDisk.backup_job_id == last_job.id, BackupDisk.status == Status.COMPLETED
+            BackupDisk.backup_job_id == last_job.id,
+            BackupDisk.status == Status.COMPLETED,
+            BackupDisk.legacy_id.is_(None),
         )
     ).all()
+
+
+def imported_problem(job_id: str) -> str:
+    """Why nothing is built on a job that was taken over from an earlier system."""
+    return (
+        f"the last backup, {job_id}, was imported from an earlier system: "
+        "its layers have no digests that changes could be checked against"
+    )
 
 
 def _revert_problem(snapshots: Sequence[str]) -> str:

@@ -93,6 +93,8 @@ def complete_job(
         .where(VmBackupContext.context_id == job.vm_backup_context_id)
         .values(
             successful_backups=VmBackupContext.successful_backups + 1,
+            restore_point_count=VmBackupContext.restore_point_count + 1,
+            bytes_stored=VmBackupContext.bytes_stored + stored,
             last_backup_id=job_id,
             last_backup_type=job.backup_type,
             last_backup_at=now,

@@ -1,84 +1,114 @@
-"""Deleting jobs and contexts: rows only; the caller removes the folders after the commit."""
+"""Deleting jobs and contexts: rows, and the note of the files to remove after the commit."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from hub.catalog.bases import last_completed_job
-from hub.catalog.contexts import lock_context, lock_context_of
+from hub.catalog.contexts import find_context, lock_context
+from hub.catalog.file_removals import request_removals
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
-from hub.errors import JobHasDependants, JobNotEnded
+from hub.catalog.queries import find_job
+from hub.catalog.repositories import lock_repository
+from hub.errors import (
+    ContextNotFound,
+    JobHasDependants,
+    JobNotEnded,
+    JobNotFound,
+    RepositoryNotFound,
+)
 from hub.jobs.states import LIVE, Status
 
 
 @dataclass(frozen=True, slots=True)
-class JobFolder:
-    """Where a deleted job's files lie: what `Repository.remove_job` of its repository takes."""
+class Deletion:
+    """What a deletion took from the catalog. Its files are in `file_removals` now."""
 
-    repository_id: str
-    context_id: str
-    job_id: str
+    job_ids: list[str]  # newest first
+    bytes_stored: int  # of layers and manifests, as the rows said
 
 
-def delete_job(session: Session, job_id: str, *, cascade: bool = False) -> list[JobFolder]:
+def delete_job(session: Session, job_id: str, *, cascade: bool = False, now: datetime) -> Deletion:
     """Delete an ended job, and with `cascade` all jobs that build on it, however far.
 
-    The folders come newest job first: removed in this order, no layer is ever
+    Their files are noted newest job first: removed in this order, no layer is ever
     without its base. The context stays. Raises JobNotFound, JobNotEnded,
     JobHasDependants; no row has moved then.
     """
-    context_id = lock_context_of(session, job_id)
+    job = find_job(session, job_id)
+    context_id = job.vm_backup_context_id
+    try:
+        _lock(session, job.repository_id, context_id)
+    except (RepositoryNotFound, ContextNotFound) as error:
+        raise JobNotFound(job_id) from error
     jobs = _jobs(session, context_id)
+    if job_id not in {one.job_id for one in jobs}:
+        raise JobNotFound(job_id)  # deleted while this waited for the lock
     dependants = _dependants(session, context_id, job_id)
-    doomed = [job for job in jobs if job.folder.job_id in {job_id, *dependants}]
-    _require_ended([job for job in doomed if job.folder.job_id == job_id])
+    doomed = [one for one in jobs if one.job_id in {job_id, *dependants}]
+    _require_ended([one for one in doomed if one.job_id == job_id])
     if dependants and not cascade:
-        oldest_first = [job.folder.job_id for job in reversed(doomed)]
+        oldest_first = [one.job_id for one in reversed(doomed)]
         raise JobHasDependants(job_id, [one for one in oldest_first if one != job_id])
     _require_ended(doomed)
-    for job in doomed:
+    _request_removals(session, job.repository_id, context_id, doomed, now)
+    for one in doomed:
         session.execute(
             delete(BackupJob)
-            .where(BackupJob.id == job.folder.job_id)
+            .where(BackupJob.id == one.job_id)
             .execution_options(synchronize_session=False)
         )
-    _refresh_last_backup(session, context_id)
-    return [job.folder for job in doomed]
+    _recount(session, context_id)
+    return _deletion(doomed)
 
 
-def delete_context(session: Session, context_id: str) -> list[JobFolder]:
-    """Delete a context with all its jobs; their folders, newest job first.
+def delete_context(session: Session, context_id: str, *, now: datetime) -> Deletion:
+    """Delete a context with all its jobs; their files are noted newest job first.
 
     Raises ContextNotFound, JobNotEnded; no row has moved then.
     """
-    lock_context(session, context_id)
+    repository_id = find_context(session, context_id).repository_id
+    try:
+        _lock(session, repository_id, context_id)
+    except RepositoryNotFound as error:
+        raise ContextNotFound(context_id) from error
     jobs = _jobs(session, context_id)
     _require_ended(jobs)
+    _request_removals(session, repository_id, context_id, jobs, now)
     session.execute(
         delete(VmBackupContext)
         .where(VmBackupContext.context_id == context_id)
         .execution_options(synchronize_session=False)
     )
-    return [job.folder for job in jobs]
+    return _deletion(jobs)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    folder: JobFolder
+    job_id: str
     status: Status
+    bytes_stored: int
+    imported: bool
+
+
+def _lock(session: Session, repository_id: str, context_id: str) -> None:
+    # The note of a file locks its repository's row, too: in the order of all writers.
+    lock_repository(session, repository_id)
+    lock_context(session, context_id)
 
 
 def _jobs(session: Session, context_id: str) -> list[_Job]:
     """The context's jobs, newest first."""
     rows = session.execute(
-        select(BackupJob.repository_id, BackupJob.id, BackupJob.status)
+        select(BackupJob.id, BackupJob.status, BackupJob.bytes_stored, BackupJob.imported_at)
         .where(BackupJob.vm_backup_context_id == context_id)
         .order_by(BackupJob.run_number.desc())
     )
-    return [_Job(JobFolder(row[0], context_id, row[1]), row[2]) for row in rows]
+    return [_Job(row[0], row[1], row[2], row[3] is not None) for row in rows]
 
 
 def _dependants(session: Session, context_id: str, job_id: str) -> set[str]:
@@ -112,15 +142,55 @@ def _dependants(session: Session, context_id: str, job_id: str) -> set[str]:
 def _require_ended(jobs: Sequence[_Job]) -> None:
     for job in jobs:
         if job.status in LIVE:
-            raise JobNotEnded(job.folder.job_id)
+            raise JobNotEnded(job.job_id)
 
 
-def _refresh_last_backup(session: Session, context_id: str) -> None:
+def _request_removals(
+    session: Session, repository_id: str, context_id: str, jobs: Sequence[_Job], now: datetime
+) -> None:
+    layers: dict[str, list[str]] = defaultdict(list)
+    if any(job.imported for job in jobs):
+        for job_id, path in session.execute(
+            select(BackupDisk.backup_job_id, BackupDisk.qcow2_path)
+            .where(
+                BackupDisk.vm_backup_context_id == context_id,
+                BackupDisk.legacy_id.is_not(None),
+                BackupDisk.qcow2_path.is_not(None),
+            )
+            .order_by(BackupDisk.disk_index)
+        ):
+            layers[job_id].append(path or "")
+
+    def paths() -> Iterator[tuple[str, str]]:
+        for job in jobs:
+            if job.imported:
+                # Its layers lie among files of the earlier system: they alone are the job's.
+                yield from ((job.job_id, path) for path in layers[job.job_id])
+            else:
+                # Of an unsuccessful job, too: its files may not be removed yet.
+                yield job.job_id, f"{context_id}/{job.job_id}"
+
+    request_removals(session, repository_id, paths(), now)
+
+
+def _deletion(jobs: Sequence[_Job]) -> Deletion:
+    return Deletion([job.job_id for job in jobs], sum(job.bytes_stored for job in jobs))
+
+
+def _recount(session: Session, context_id: str) -> None:
+    """The context tells of the restore points that are left."""
     last = last_completed_job(session, context_id)
+    count, stored = session.execute(
+        select(func.count(), func.coalesce(func.sum(BackupJob.bytes_stored), 0)).where(
+            BackupJob.vm_backup_context_id == context_id, BackupJob.status == Status.COMPLETED
+        )
+    ).one()
     session.execute(
         update(VmBackupContext)
         .where(VmBackupContext.context_id == context_id)
         .values(
+            restore_point_count=count,
+            bytes_stored=int(stored),
             last_backup_id=None if last is None else last.id,
             last_backup_type=None if last is None else last.backup_type,
             last_backup_at=None if last is None else last.completed_at,

@@ -8,11 +8,18 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hub.catalog.contexts import VmIdentity, find_or_add_context
+from hub.catalog.contexts import VmIdentity, find_or_add_context, lock_context
+from hub.catalog.file_removals import has_pending_files
 from hub.catalog.ids import INSERT_ATTEMPTS, candidates
-from hub.catalog.models import BackupJob, VmBackupContext
+from hub.catalog.models import Agent, BackupJob, BackupRetry, VmBackupContext
 from hub.catalog.repositories import lock_repository
-from hub.errors import BackupRunning, CatalogUnavailable
+from hub.errors import (
+    AgentDraining,
+    BackupRunning,
+    CatalogUnavailable,
+    JobNotFound,
+    RepositoryDisabled,
+)
 from hub.jobs.states import BackupType, Status
 
 
@@ -40,44 +47,51 @@ def start_job(
     quiesce: bool,
     request_id: str,
     now: datetime,
+    retry_of: str = "",
 ) -> StartedJob:
     """Insert a pending job, and the VM's context when it has none.
 
-    Raises BackupRunning when the database refuses a second live job of the context.
+    `retry_of` is the job that it repeats. Raises RepositoryNotFound,
+    RepositoryDisabled, AgentDraining, JobNotFound (`retry_of` is gone), and
+    BackupRunning when the database refuses a second live job of the context.
     """
     # First backups of one VM that race would insert the same context: InnoDB makes
     # the losers wait with locks that both hold, and then for one another.
-    lock_repository(session, repository_id)
+    repository = lock_repository(session, repository_id)
+    repeated = job_of_request(session, request_id)
+    if repeated is not None:
+        return StartedJob(repeated, is_new=False)
+    if repository.disabled:
+        raise RepositoryDisabled(repository.name)
+    _require_not_draining(session, vm.site)
     context = find_or_add_context(session, vm, repository_id, now)
-    session.execute(
-        update(VmBackupContext)
-        .where(VmBackupContext.context_id == context.context_id)
-        .values(total_backups_run=VmBackupContext.total_backups_run + 1)
-        .execution_options(synchronize_session=False)
-    )
-    session.refresh(context, ["total_backups_run"])
+    lock_context(session, context.context_id)
+    if retry_of and session.get(BackupJob, retry_of) is None:
+        raise JobNotFound(retry_of)
     free_ids = (
         candidate
         for candidate in candidates("backup", vm.name, now)
-        if session.get(BackupJob, candidate) is None
+        # In this order: a deletion replaces the row by a note of its files. While they
+        # may be there, a new job must not write into their folder.
+        if session.get(BackupJob, candidate) is None and not has_pending_files(session, candidate)
     )
     for job_id in islice(free_ids, INSERT_ATTEMPTS):
-        job = BackupJob(
-            id=job_id,
-            vm_backup_context_id=context.context_id,
-            repository_id=repository_id,
-            run_number=context.total_backups_run,
-            active_context_id=context.context_id,
-            request_id=request_id or None,
-            # A wish until the agent opened the job and bases were looked for.
-            backup_type=requested_type or BackupType.INCREMENTAL,
-            requested_type=requested_type,
-            quiesce=quiesce,
-            status=Status.PENDING,
-            created_at=now,
-        )
         try:
             with session.begin_nested():
+                job = BackupJob(
+                    id=job_id,
+                    vm_backup_context_id=context.context_id,
+                    repository_id=repository_id,
+                    run_number=_next_run(session, context),
+                    active_context_id=context.context_id,
+                    request_id=request_id or None,
+                    # A wish until the agent opened the job and bases were looked for.
+                    backup_type=requested_type or BackupType.INCREMENTAL,
+                    requested_type=requested_type,
+                    quiesce=quiesce,
+                    status=Status.PENDING,
+                    created_at=now,
+                )
                 session.add(job)
                 session.flush()
         except IntegrityError as error:
@@ -90,6 +104,29 @@ def start_job(
             if running is not None:
                 raise BackupRunning(running, context.context_id) from error
             continue
-        session.refresh(job, ["context"])
+        if retry_of:
+            session.add(BackupRetry(job_id=job_id, retry_of_job_id=retry_of))
+            session.flush()
+        session.refresh(job, ["context", "retry"])
         return StartedJob(job, is_new=True)
     raise CatalogUnavailable("no free job id was found")
+
+
+def _require_not_draining(session: Session, site: str) -> None:
+    """Raises AgentDraining. Whoever drains the site waits until this job is there."""
+    draining = session.scalars(
+        select(Agent.draining).where(Agent.site == site).with_for_update(read=True)
+    ).first()
+    if draining:
+        raise AgentDraining(site)
+
+
+def _next_run(session: Session, context: VmBackupContext) -> int:
+    session.execute(
+        update(VmBackupContext)
+        .where(VmBackupContext.context_id == context.context_id)
+        .values(total_backups_run=VmBackupContext.total_backups_run + 1)
+        .execution_options(synchronize_session=False)
+    )
+    session.refresh(context, ["total_backups_run"])
+    return context.total_backups_run

@@ -18,6 +18,7 @@ from hub.errors import (
     JobNotFound,
 )
 from hub.jobs.parts import Parts
+from hub.jobs.removals import files_turn
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import LIVE, Event, Status, target
 from sendense.v1 import agent_session_pb2 as pb
@@ -210,9 +211,12 @@ def _reason(error: SendenseError) -> str:
 
 def _remove_files(parts: Parts, job_id: str) -> None:
     """Files of an unsuccessful job. What cannot be removed now is at the hub's next start."""
-    with parts.catalog.read() as session:
-        job = find_job(session, job_id)
     try:
-        open_repository(job.context.repository).remove_job(job.vm_backup_context_id, job_id)
+        with files_turn(parts, job_id):
+            with parts.catalog.read() as session:
+                job = find_job(session, job_id)
+            open_repository(job.context.repository).remove_job(job.vm_backup_context_id, job_id)
+    except JobNotFound:
+        pass  # somebody deleted it already: the files go with that
     except SendenseError as error:
         _log.warning("job_files_not_removed", job_id=job_id, error=str(error))

@@ -11,6 +11,9 @@ from hub.jobs.answer_deadlines import AnswerDeadlines
 from hub.jobs.board import JobBoard
 from hub.jobs.folder_calls import FolderCalls
 from hub.jobs.owed_ends import OwedEnds
+from hub.jobs.reads import ActiveReads
+from hub.jobs.told import Told
+from hub.jobs.turns import Turns
 from hub.metrics import Metrics
 
 
@@ -38,6 +41,9 @@ class Parts:
     agents: AgentDirectory = field(default_factory=AgentDirectory)
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
     owed: OwedEnds = field(default_factory=OwedEnds)
+    reads: ActiveReads = field(default_factory=ActiveReads)
+    turns: Turns = field(default_factory=Turns)
+    told: Told = field(default_factory=Told)
     folders: FolderCalls = field(default_factory=FolderCalls)
     metrics: Metrics = field(default_factory=Metrics)
     patience: Patience = Patience()

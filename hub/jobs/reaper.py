@@ -1,7 +1,7 @@
-"""Ends the jobs that nobody else ends: left by a session, owed, or stalled.
+"""Ends the jobs that nobody else ends: left by a session, owed, or stalled; and deletions.
 
-One thread looks every half minute. What cannot be done now, for the catalog is
-away, is done at a later look.
+One thread looks every half minute. What cannot be done now, for the catalog or
+a repository is away, is done at a later look.
 """
 
 import threading
@@ -14,6 +14,7 @@ from hub.catalog.end_job import LiveJob, live_jobs
 from hub.errors import AgentLost, JobStalled
 from hub.jobs.end import end_or_owe, fail_job
 from hub.jobs.parts import Parts
+from hub.jobs.removals import remove_deleted_files
 from hub.jobs.states import Event, Status
 from shared.errors import SendenseError
 
@@ -60,6 +61,8 @@ class Reaper:
         self._end_unserved(jobs)
         self._parts.uploads.expire(self._parts.patience.part_s)
         self._end_stalled(jobs)
+        if not self._stopping.is_set():
+            remove_deleted_files(self._parts)
 
     def _end(self, job_id: str, event: Event, error: SendenseError) -> None:
         if not self._stopping.is_set():

@@ -1,4 +1,6 @@
-"""Start-up: nothing of the hub's last run is left pending, running or half-written."""
+"""Start-up: nothing of the hub's last run is left pending, running, half-written or half-deleted."""
+
+from typing import Final
 
 import structlog
 
@@ -8,11 +10,14 @@ from hub.catalog.repositories import all_repositories
 from hub.errors import HubRestarted
 from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
+from hub.jobs.removals import remove_deleted_files
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Event
 from hub.repository import Repository
 from shared.errors import SendenseError
 
+# A long list of deleted files does not keep the hub from serving: the reaper goes on.
+DELETED_FILES_S: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
@@ -26,6 +31,7 @@ def recover(parts: Parts) -> None:
         left = live_job_ids(session)
     for job_id in left:
         end_or_owe(parts, job_id, Event.FAILED, HubRestarted())
+    remove_deleted_files(parts, budget_s=DELETED_FILES_S)
     with parts.catalog.read() as session:
         rows = all_repositories(session)
         unsuccessful = unsuccessful_jobs(session)

@@ -1,28 +1,39 @@
 """Restore: a disk of a restore point, read through its chain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import structlog
 
+from hub.catalog.models import BackupDisk, VmBackupContext
 from hub.catalog.queries import find_job, restorable_chain
 from hub.errors import ChainDamaged
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
+from hub.legacy.restore import restore_imported
 from sendense.v1 import restore_pb2 as pb
 
 _log = structlog.get_logger(__name__)
 
 
 def restore_disk(parts: Parts, job_id: str, disk_index: int) -> Iterator[pb.RestoreDiskResponse]:
-    """Header, frames, trailer.
+    """Header, frames, trailer. The job is not deleted meanwhile.
 
     Raises JobNotFound, DiskNotFound, NotARestorePoint, RepositoryUnusable,
-    LayerDamaged, ChainDamaged; after any of them what was sent is worth nothing.
+    LayerDamaged, ChainDamaged, QemuMissing; after any of them what was sent is worth nothing.
     """
-    with parts.catalog.read() as session:
-        rows = restorable_chain(session, job_id, disk_index)
-        context = find_job(session, job_id).context
+    with parts.reads.reading(job_id):
+        with parts.catalog.read() as session:
+            rows = restorable_chain(session, job_id, disk_index)
+            context = find_job(session, job_id).context
+        restore = restore_imported if rows[0].legacy_id is not None else _restore
+        yield from restore(parts, rows, context)
+
+
+def _restore(
+    parts: Parts, rows: Sequence[BackupDisk], context: VmBackupContext
+) -> Iterator[pb.RestoreDiskResponse]:
     disk = rows[0]
+    job_id, disk_index = disk.backup_job_id, disk.disk_index
     repository = open_repository(context.repository)
     chain = repository.open_chain([row.qcow2_path or "" for row in rows])
     try:

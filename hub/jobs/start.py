@@ -2,26 +2,25 @@
 
 from dataclasses import dataclass
 from typing import Final
+from uuid import uuid4
 
 import structlog
 
-from hub.catalog.contexts import VmIdentity, sites_of_vm
-from hub.catalog.models import BackupJob
+from hub.catalog.contexts import VmIdentity
+from hub.catalog.models import BackupJob, BackupRepository
 from hub.catalog.queries import find_job
 from hub.catalog.repositories import find_repository
 from hub.catalog.start_job import job_of_request, start_job
-from hub.errors import AgentAway, AgentLost, VmAmbiguous, VmNotFound, VmUnidentified
-from hub.jobs.end import end_or_owe
-from hub.jobs.known_names import require_site
+from hub.errors import AgentAway, AgentLost, RepositoryDisabled
+from hub.jobs.asked_vm import find_vm
+from hub.jobs.end import end_or_owe, retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
-from hub.jobs.states import BackupType, Event
+from hub.jobs.states import BackupType, Event, Status
 from sendense.v1 import agent_session_pb2 as pb
 from shared.errors import InvalidArgument
 
 MAX_REQUEST_ID_CHARS: Final = 128
-MAX_VM_NAME_CHARS: Final = 255
-MAX_VM_ID_CHARS: Final = 64
 _log = structlog.get_logger(__name__)
 
 
@@ -37,81 +36,116 @@ class BackupRequest:
     quiesce: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to begin; its request id is its alone."""
+
+    vm: VmIdentity
+    repository: BackupRepository
+    backup_type: BackupType | None
+    quiesce: bool
+    request_id: str
+    retry_of: str = ""
+
+
 def start_backup(parts: Parts, request: BackupRequest) -> BackupJob:
     """A new pending job, handed to the VM's agent; for a repeated request id, its job.
 
-    Raises InvalidArgument, SiteNotFound, VmNotFound, VmAmbiguous, VmUnidentified, AgentAway,
-    RepositoryNotFound, NoDefaultRepository, RepositoryUnusable, BackupRunning.
+    Raises InvalidArgument, SiteNotFound, VmNotFound, VmAmbiguous, VmUnidentified,
+    AgentDraining, AgentAway, RepositoryNotFound, NoDefaultRepository,
+    RepositoryDisabled, RepositoryUnusable, BackupRunning.
     """
     if not request.vm:
         raise InvalidArgument("vm", "name a VM")
-    if len(request.request_id) > MAX_REQUEST_ID_CHARS:
-        raise InvalidArgument("request_id", f"has more than {MAX_REQUEST_ID_CHARS} characters")
-    with parts.catalog.read() as session:
-        repeated = job_of_request(session, request.request_id)
-        if repeated is not None:
-            _require_same_vm(repeated, request)
-            return find_job(session, repeated.id, with_disks=True)
-        repository = find_repository(session, request.repository)
-    vm = _find_vm(parts, request)
-    open_repository(repository).check_writable()
-    with parts.catalog.write() as session:
-        started = start_job(
-            session,
-            vm=vm,
-            repository_id=repository.id,
-            requested_type=request.backup_type,
-            quiesce=request.quiesce,
-            request_id=request.request_id,
-            now=parts.now(),
-        )
-    job = started.job
-    if not started.is_new:
-        _require_same_vm(job, request)
+    request_id = usable_request_id(request.request_id)
+    with parts.turns.turn(f"request {request_id}"):
         with parts.catalog.read() as session:
-            return find_job(session, job.id, with_disks=True)
+            repeated = job_of_request(session, request_id)
+            if repeated is not None:
+                _require_same_vm(repeated, request)
+                return find_job(session, repeated.id, with_disks=True)
+            repository = find_repository(session, request.repository)
+        return begin_backup(
+            parts,
+            NewJob(
+                vm=find_vm(parts, request.vm, request.site),
+                repository=repository,
+                backup_type=request.backup_type,
+                quiesce=request.quiesce,
+                request_id=request_id,
+            ),
+        )
+
+
+def usable_request_id(request_id: str) -> str:
+    """The caller's, or one of the hub's own: with one, a repeated transaction knows its job.
+
+    Raises InvalidArgument.
+    """
+    if len(request_id) > MAX_REQUEST_ID_CHARS:
+        raise InvalidArgument("request_id", f"has more than {MAX_REQUEST_ID_CHARS} characters")
+    return request_id or f"hub-{uuid4().hex}"
+
+
+def begin_backup(parts: Parts, new: NewJob) -> BackupJob:
+    """Commit a pending job and hand it to the VM's agent; within the turn of its request.
+
+    Raises RepositoryDisabled, RepositoryUnusable, RepositoryNotFound, AgentDraining,
+    BackupRunning, JobNotFound (`retry_of` is gone), AgentAway.
+    """
+    vm, repository = new.vm, new.repository
+    if repository.disabled:
+        raise RepositoryDisabled(repository.name)
+    open_repository(repository).check_writable()
+    job = _record(parts, new)
     # Only now, with the row committed, may anybody else hear of the job.
     parts.metrics.jobs_started.inc()
-    _log.info("job_started", job_id=job.id, vm=vm.name, site=vm.site, repository=repository.name)
+    _log.info(
+        "job_started",
+        job_id=job.id,
+        vm=vm.name,
+        site=vm.site,
+        repository=repository.name,
+        retry_of=new.retry_of,
+    )
     command = pb.StartJob(
         job_id=job.id,
         vmware_vm_id=vm.moref,
         instance_uuid=vm.instance_uuid,
         vm_name=vm.name,
-        quiesce=request.quiesce,
+        quiesce=new.quiesce,
     )
-    if not parts.agents.send(vm.site, pb.SessionResponse(start_job=command)):
+    # It may have ended while the answer to its commit was waited for.
+    if job.status is Status.PENDING and not parts.agents.send(
+        vm.site, pb.SessionResponse(start_job=command)
+    ):
         end_or_owe(parts, job.id, Event.FAILED, AgentLost(vm.site))
         raise AgentAway(vm.site)
     parts.board.changed(job.id)
+    return _current(parts, job.id)
+
+
+@retry_catalog
+def _record(parts: Parts, new: NewJob) -> BackupJob:
+    """The job of the request. One that is there is this caller's: nobody else had the
+    request's turn, and an earlier attempt was committed without an answer."""
+    with parts.catalog.write() as session:
+        return start_job(
+            session,
+            vm=new.vm,
+            repository_id=new.repository.id,
+            requested_type=new.backup_type,
+            quiesce=new.quiesce,
+            request_id=new.request_id,
+            retry_of=new.retry_of,
+            now=parts.now(),
+        ).job
+
+
+@retry_catalog
+def _current(parts: Parts, job_id: str) -> BackupJob:
     with parts.catalog.read() as session:
-        return find_job(session, job.id, with_disks=True)
-
-
-def _find_vm(parts: Parts, request: BackupRequest) -> VmIdentity:
-    """The VM, at a connected site."""
-    found = parts.agents.find_vm(request.vm, request.site)
-    if found is None:
-        # Backed up before, but its site did not report since the hub started?
-        with parts.catalog.read() as session:
-            sites = sites_of_vm(session, request.vm, request.site)
-        away = [site for site in sites if not parts.agents.presence(site).connected]
-        if len(away) > 1:
-            raise VmAmbiguous(request.vm, away)
-        if away:
-            raise AgentAway(away[0])
-        require_site(parts, request.site)
-        raise VmNotFound(request.vm, request.site)
-    if not found.agent_connected:
-        raise AgentAway(found.site)
-    if max(len(found.instance_uuid), len(found.vmware_vm_id)) > MAX_VM_ID_CHARS:
-        raise VmUnidentified(found.name, f"its ids have more than {MAX_VM_ID_CHARS} characters")
-    return VmIdentity(
-        site=found.site,
-        instance_uuid=found.instance_uuid,
-        moref=found.vmware_vm_id,
-        name=found.name[:MAX_VM_NAME_CHARS],
-    )
+        return find_job(session, job_id, with_disks=True)
 
 
 def _require_same_vm(job: BackupJob, request: BackupRequest) -> None:

@@ -19,13 +19,19 @@ def sync_folder(path: Path) -> None:
     """Bring a folder's entries to stable storage. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        sync_open_folder(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_open_folder(fd: int) -> None:
+    """`sync_folder` by a descriptor. Raises OSError."""
+    try:
         os.fsync(fd)
     except OSError as error:
         # Some network file systems cannot sync folders, and need not.
         if error.errno != errno.EINVAL:
             raise
-    finally:
-        os.close(fd)
 
 
 def make_folders(root: Path, relative: str) -> Path:

@@ -3,11 +3,10 @@
 import errno
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -25,6 +24,7 @@ from hub.repository.journal import SealedManifest, has_trailer
 from hub.repository.layer_writer import LayerWriter
 from hub.repository.lineage import check_base, open_lineage
 from hub.repository.manifest import ManifestHeader
+from hub.repository.mark import FORMAT, facts_bytes, mark_bytes, read_mark
 from hub.repository.paths import (
     JOB_FACTS,
     LAYER_SUFFIX,
@@ -36,6 +36,8 @@ from hub.repository.paths import (
     job_folder,
     layer_path,
 )
+from hub.repository.probe import room
+from hub.repository.removal import remove_file, remove_folder
 from sendense.qcow2_format import (
     BACKING_NAME_LIMIT,
     CapacityInvalid,
@@ -43,7 +45,6 @@ from sendense.qcow2_format import (
 )
 from shared.errors import InvalidArgument
 
-FORMAT: Final = 1
 # What a new file system has in its root.
 _OF_THE_FILE_SYSTEM: Final = frozenset({"lost+found"})
 _log = structlog.get_logger(__name__)
@@ -92,9 +93,8 @@ class Repository:
         )
         if strangers:
             raise RepositoryUnusable(str(path), f"is not empty: it has {strangers[0]!r}")
-        facts = {"format": FORMAT, "repository_id": repository_id, "name": name}
         with os_errors_of(path):
-            if not create_file_durably(path / REPOSITORY_FACTS, _json(facts)):
+            if not create_file_durably(path / REPOSITORY_FACTS, mark_bytes(repository_id, name)):
                 # Somebody else was quicker; it is theirs unless they wanted the same.
                 return cls.open(path, repository_id=repository_id)
         return cls(path, repository_id)
@@ -121,10 +121,9 @@ class Repository:
     def space(self) -> Space:
         """Room of its file system. Raises RepositoryUnusable."""
         try:
-            found = os.statvfs(self.path)
+            return room(self.path)
         except OSError as error:
             raise RepositoryUnusable(str(self.path), error.strerror or str(error)) from error
-        return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
     def check_writable(self) -> None:
         """Write and remove a small file. Raises RepositoryUnusable, RepositoryFull."""
@@ -177,7 +176,7 @@ class Repository:
         folder = job_folder(context_id, job_id)
         self._check_identity()
         with os_errors_of(f"{folder}/{JOB_FACTS}"):
-            write_file_durably(make_folders(self.path, folder) / JOB_FACTS, _json(facts))
+            write_file_durably(make_folders(self.path, folder) / JOB_FACTS, facts_bytes(facts))
 
     def remove_job(self, context_id: str, job_id: str) -> None:
         """Remove a job's folder and all in it, and the context's when that was its last.
@@ -185,16 +184,20 @@ class Repository:
         A folder that is not there is fine. Raises RepositoryUnusable,
         LayerWriteFailed; what is left can be removed by calling again.
         """
-        folder = self.path / job_folder(context_id, job_id)
+        folder = job_folder(context_id, job_id)
+        self._check_identity()
+        remove_folder(self.path, folder)
         with os_errors_of(folder):
-            if folder.is_symlink():
-                raise RepositoryUnusable(str(folder), "is a symbolic link")
-            try:
-                shutil.rmtree(folder)
-                sync_folder(folder.parent)
-            except FileNotFoundError:
-                pass
-            self._remove_if_empty(folder.parent)
+            self._remove_if_empty((self.path / folder).parent)
+
+    def remove_layer_file(self, path: str) -> None:
+        """Remove one file by its relative path, and no folder; for layers that were imported.
+
+        A file that is not there is fine. Raises RepositoryUnusable,
+        LayerWriteFailed, InvalidArgument for a path that leads elsewhere.
+        """
+        self._check_identity()
+        remove_file(self.path, path)
 
     def remove_partials(self, completed: Collection[str] = ()) -> list[str]:
         """Remove what unfinished uploads left; for start-up, when nothing is being written.
@@ -277,27 +280,8 @@ class Repository:
         return newest
 
     def _check_identity(self) -> None:
-        """Raise RepositoryUnusable unless this repository's mark is in the folder.
-
-        Asked before anything is written: a mount point without its mount is an
-        empty folder too.
-        """
-        path = self.path / REPOSITORY_FACTS
-        try:
-            facts: Any = json.loads(path.read_bytes())
-        except FileNotFoundError as error:
-            problem = f"has no {REPOSITORY_FACTS}" if self.path.is_dir() else "is no folder"
-            raise RepositoryUnusable(str(self.path), f"{problem}: is it mounted?") from error
-        except OSError as error:
-            raise RepositoryUnusable(str(self.path), error.strerror or str(error)) from error
-        except ValueError as error:
-            raise RepositoryUnusable(str(self.path), f"{path.name} is not JSON") from error
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise RepositoryUnusable(str(self.path), f"{path.name} has an unknown format")
-        if facts.get("repository_id") != self.repository_id:
-            raise RepositoryUnusable(
-                str(self.path), f"belongs to repository {facts.get('repository_id')!r}"
-            )
+        """Raise RepositoryUnusable unless this repository's mark is in the folder."""
+        read_mark(self.path, self.repository_id)
 
 
 def _is_leftover(path: Path) -> bool:
@@ -315,7 +299,3 @@ def _is_leftover(path: Path) -> bool:
 
 def _folders(path: Path) -> list[Path]:
     return [each for each in sorted(path.iterdir()) if each.is_dir() and not each.is_symlink()]
-
-
-def _json(facts: Mapping[str, object]) -> bytes:
-    return json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n"

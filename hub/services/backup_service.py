@@ -1,4 +1,4 @@
-"""BackupService: start, get, list, watch, cancel."""
+"""BackupService: start, get, list, watch, cancel, retry, delete."""
 
 import time
 from collections.abc import Iterator
@@ -12,12 +12,21 @@ from hub.catalog.models import BackupJob
 from hub.catalog.queries import find_job
 from hub.errors import HubStopping
 from hub.jobs.board import Watch
+from hub.jobs.delete import delete_backup
 from hub.jobs.end import cancel_backup
 from hub.jobs.known_names import require_vm_name
 from hub.jobs.parts import Parts
+from hub.jobs.retry import retry_backup
 from hub.jobs.start import BackupRequest, start_backup
 from hub.jobs.states import LIVE
-from hub.services.messages import backup_message, status_asked, type_asked
+from hub.services.messages import (
+    backup_message,
+    deleted_message,
+    order_asked,
+    status_asked,
+    time_asked,
+    type_asked,
+)
 from hub.services.stream_slots import StreamSlots
 from sendense.v1 import backup_pb2 as pb
 from sendense.v1.backup_pb2_grpc import BackupServiceServicer
@@ -72,6 +81,10 @@ class BackupService(BackupServiceServicer):
                     context_id=request.context_id,
                     repository=request.repository,
                     status=status_asked(request.status),
+                    backup_type=type_asked(request.backup_type),
+                    created_after=time_asked(request, "created_after"),
+                    created_before=time_asked(request, "created_before"),
+                    order=order_asked(request.order),
                     page_size=request.page_size,
                     page_token=request.page_token,
                 )
@@ -96,6 +109,20 @@ class BackupService(BackupServiceServicer):
         with status_from(context):
             job = cancel_backup(self._parts, request.job_id, request.reason)
             return pb.CancelBackupResponse(backup=self._message(job))
+
+    def RetryBackup(
+        self, request: pb.RetryBackupRequest, context: grpc.ServicerContext
+    ) -> pb.RetryBackupResponse:
+        with status_from(context):
+            job = retry_backup(self._parts, request.job_id, request.request_id)
+            return pb.RetryBackupResponse(backup=self._message(job))
+
+    def DeleteBackup(
+        self, request: pb.DeleteBackupRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteBackupResponse:
+        with status_from(context):
+            deleted = delete_backup(self._parts, request.job_id, cascade=request.cascade)
+            return pb.DeleteBackupResponse(deleted=deleted_message(deleted))
 
     def _states(self, job_id: str, watch: Watch) -> Iterator[pb.Backup]:
         """The job now and whenever it changes or its disks moved; the last one is final.

@@ -2,11 +2,22 @@
 
 import grpc
 
+from hub.catalog.chains import chain_of
 from hub.catalog.contexts import find_context
 from hub.catalog.lists import list_contexts, list_disks
-from hub.catalog.queries import chain_of, find_disk
+from hub.catalog.queries import find_disk
+from hub.jobs.chains import disk_chain
+from hub.jobs.change_ids import get_change_id
+from hub.jobs.delete import delete_context
+from hub.jobs.known_names import require_site, require_vm_name
 from hub.jobs.parts import Parts
-from hub.services.messages import context_message, disk_message
+from hub.services.messages import (
+    change_id_message,
+    context_message,
+    deleted_message,
+    disk_message,
+    layer_message,
+)
 from sendense.v1 import context_pb2 as pb
 from sendense.v1.context_pb2_grpc import ContextServiceServicer, DiskServiceServicer
 from shared.grpc_errors import status_from
@@ -27,17 +38,28 @@ class ContextService(ContextServiceServicer):
     def ListContexts(
         self, request: pb.ListContextsRequest, context: grpc.ServicerContext
     ) -> pb.ListContextsResponse:
-        with status_from(context), self._parts.catalog.read() as session:
-            found, more = list_contexts(
-                session,
-                vm_name=request.vm_name,
-                repository=request.repository,
-                page_size=request.page_size,
-                page_token=request.page_token,
-            )
-            return pb.ListContextsResponse(
-                contexts=[context_message(row) for row in found], next_page_token=more
-            )
+        with status_from(context):
+            require_vm_name(self._parts, request.vm_name)
+            require_site(self._parts, request.site)
+            with self._parts.catalog.read() as session:
+                found, more = list_contexts(
+                    session,
+                    vm_name=request.vm_name,
+                    repository=request.repository,
+                    site=request.site,
+                    page_size=request.page_size,
+                    page_token=request.page_token,
+                )
+                return pb.ListContextsResponse(
+                    contexts=[context_message(row) for row in found], next_page_token=more
+                )
+
+    def DeleteContext(
+        self, request: pb.DeleteContextRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteContextResponse:
+        with status_from(context):
+            deleted = delete_context(self._parts, request.context_id)
+            return pb.DeleteContextResponse(deleted=deleted_message(deleted))
 
 
 class DiskService(DiskServiceServicer):
@@ -68,4 +90,28 @@ class DiskService(DiskServiceServicer):
             )
             return pb.ListDisksResponse(
                 disks=[disk_message(row) for row in found], next_page_token=more
+            )
+
+    def GetChain(
+        self, request: pb.GetChainRequest, context: grpc.ServicerContext
+    ) -> pb.GetChainResponse:
+        with status_from(context):
+            layers = disk_chain(self._parts, request.job_id, request.disk_index)
+            return pb.GetChainResponse(
+                layers=[layer_message(layer) for layer in layers],
+                bytes_stored=sum(layer.disk.bytes_stored for layer in layers),
+            )
+
+    def GetChangeId(
+        self, request: pb.GetChangeIdRequest, context: grpc.ServicerContext
+    ) -> pb.GetChangeIdResponse:
+        with status_from(context):
+            return change_id_message(
+                get_change_id(
+                    self._parts,
+                    vm=request.vm,
+                    site=request.site,
+                    repository=request.repository,
+                    disk_index=request.disk_index,
+                )
             )

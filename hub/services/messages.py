@@ -1,14 +1,19 @@
 """Catalog rows as messages."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from hub.catalog.change_ids import DiskChangeId
+from hub.catalog.lists import JobOrder
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.jobs.board import DiskProgress
+from hub.jobs.chains import Layer
+from hub.jobs.delete import Deleted
 from hub.jobs.states import BackupType, Consistency, Status
 from sendense.v1 import backup_pb2, context_pb2
 from shared.errors import InvalidArgument
@@ -27,6 +32,13 @@ TYPE: Final = MappingProxyType(
         None: backup_pb2.BACKUP_TYPE_UNSPECIFIED,
         BackupType.FULL: backup_pb2.BACKUP_TYPE_FULL,
         BackupType.INCREMENTAL: backup_pb2.BACKUP_TYPE_INCREMENTAL,
+    }
+)
+ORDER: Final[Mapping[int, JobOrder]] = MappingProxyType(
+    {
+        backup_pb2.BACKUP_ORDER_UNSPECIFIED: JobOrder.NEWEST_FIRST,
+        backup_pb2.BACKUP_ORDER_NEWEST_FIRST: JobOrder.NEWEST_FIRST,
+        backup_pb2.BACKUP_ORDER_OLDEST_FIRST: JobOrder.OLDEST_FIRST,
     }
 )
 LEVEL: Final = MappingProxyType(
@@ -55,6 +67,25 @@ def type_asked(value: backup_pb2.BackupType) -> BackupType | None:
         if number == value:
             return kind
     raise InvalidArgument("backup_type", f"{value} is no backup type")
+
+
+def order_asked(value: backup_pb2.BackupOrder) -> JobOrder:
+    """A wished order; unspecified means newest first. Raises InvalidArgument."""
+    order = ORDER.get(value)
+    if order is None:
+        raise InvalidArgument("order", f"{value} is no order")
+    return order
+
+
+def time_asked(request: Message, field: str) -> datetime | None:
+    """A moment in a request; None when it is not given. Raises InvalidArgument."""
+    if not request.HasField(field):
+        return None
+    moment: Timestamp = getattr(request, field)
+    try:
+        return moment.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(field, "is no time between the years 1 and 9999") from error
 
 
 def timestamp(at: datetime | None) -> Timestamp | None:
@@ -104,6 +135,8 @@ def backup_message(
             for one in job.warnings
         ],
         error=error,
+        retry_of_job_id=job.retry.retry_of_job_id if job.retry is not None else "",
+        imported_at=timestamp(job.imported_at),
     )
     if with_disks:
         message.disks.extend(
@@ -167,4 +200,45 @@ def context_message(context: VmBackupContext) -> context_pb2.BackupContext:
         last_backup_type=TYPE[context.last_backup_type],
         last_backup_at=timestamp(context.last_backup_at),
         created_at=timestamp(context.created_at),
+        restore_point_count=context.restore_point_count,
+        bytes_stored=context.bytes_stored,
+    )
+
+
+def deleted_message(deleted: Deleted) -> backup_pb2.DeletedBackups:
+    """What a deletion took away."""
+    return backup_pb2.DeletedBackups(
+        job_ids=deleted.job_ids,
+        bytes_stored=deleted.bytes_stored,
+        pending_job_ids=deleted.pending_job_ids,
+    )
+
+
+def layer_message(layer: Layer) -> context_pb2.ChainLayer:
+    """A layer of a chain."""
+    disk = layer.disk
+    return context_pb2.ChainLayer(
+        job_id=disk.backup_job_id,
+        disk_index=disk.disk_index,
+        disk_id=disk.id,
+        backup_type=TYPE[disk.backup_type],
+        created_at=timestamp(disk.job.created_at),
+        qcow2_path=disk.qcow2_path or "",
+        bytes_stored=disk.bytes_stored,
+        capacity_bytes=disk.capacity_bytes,
+        disk_change_id=disk.disk_change_id,
+        problem=layer.problem,
+    )
+
+
+def change_id_message(found: DiskChangeId) -> context_pb2.GetChangeIdResponse:
+    """The change id of a disk."""
+    return context_pb2.GetChangeIdResponse(
+        disk_change_id=found.change_id,
+        context_id=found.context_id,
+        job_id=found.job_id,
+        disk_id=found.disk_id,
+        vmware_disk_key=found.vmware_disk_key,
+        disk_uuid=found.disk_uuid,
+        completed_at=timestamp(found.completed_at),
     )

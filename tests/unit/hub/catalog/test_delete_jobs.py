@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from hub.catalog.delete_jobs import JobFolder, delete_context, delete_job
+from hub.catalog.delete_jobs import Deletion, delete_context, delete_job
+from hub.catalog.file_removals import pending_removals
 from hub.catalog.lists import list_disks
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.catalog.queries import restorable_chain
@@ -17,7 +18,13 @@ from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
 def deleted(story: Story, job: BackupJob, *, cascade: bool = False) -> list[str]:
     with story.catalog.write() as session:
-        return [folder.job_id for folder in delete_job(session, job.id, cascade=cascade)]
+        return delete_job(session, job.id, cascade=cascade, now=story.now()).job_ids
+
+
+def removals(story: Story) -> list[tuple[str, str, str]]:
+    """(repository, job, path) of what is to be removed, in order."""
+    with story.catalog.read() as session:
+        return [(one.repository.id, one.job_id, one.path) for one in pending_removals(session)]
 
 
 def job_ids(story: Story) -> set[str]:
@@ -33,8 +40,11 @@ def test_newest_job_goes_and_the_context_tells_of_the_one_before(
     increment = story.whole(frozen(0), frozen(1))
     assert story.context(full).last_backup_id == increment.id
     with story.catalog.write() as session:
-        folders = delete_job(session, increment.id)
-    assert folders == [JobFolder("repo-default", full.vm_backup_context_id, increment.id)]
+        deletion = delete_job(session, increment.id, now=story.now())
+    assert deletion == Deletion([increment.id], bytes_stored=2)
+    assert removals(story) == [
+        ("repo-default", increment.id, f"{full.vm_backup_context_id}/{increment.id}")
+    ]
     assert job_ids(story) == {full.id}
     with story.catalog.read() as session:
         assert session.query(BackupDisk).count() == 2
@@ -119,7 +129,7 @@ def test_live_job_is_not_deleted(story: Story, opened: bool, cascade: bool) -> N
     with pytest.raises(JobNotEnded, match=job.id):
         deleted(story, job, cascade=cascade)
     with pytest.raises(JobNotEnded), story.catalog.write() as session:
-        delete_context(session, job.vm_backup_context_id)
+        delete_context(session, job.vm_backup_context_id, now=story.now())
     assert job_ids(story) == {job.id}
 
 
@@ -151,11 +161,12 @@ def test_context_goes_with_all_its_jobs_newest_first(story: Story) -> None:
     story.fail(failed)
     other = story.whole(repository="repo-other")
     with story.catalog.write() as session:
-        folders = delete_context(session, failed.vm_backup_context_id)
-    assert [folder.job_id for folder in folders] == [failed.id, jobs[1].id, jobs[0].id]
-    assert {(f.repository_id, f.context_id) for f in folders} == {
-        ("repo-default", failed.vm_backup_context_id)
-    }
+        deletion = delete_context(session, failed.vm_backup_context_id, now=story.now())
+    assert deletion == Deletion([failed.id, jobs[1].id, jobs[0].id], bytes_stored=2)
+    assert removals(story) == [
+        ("repo-default", job_id, f"{failed.vm_backup_context_id}/{job_id}")
+        for job_id in deletion.job_ids
+    ]
     assert job_ids(story) == {other.id}
     with story.catalog.read() as session:
         left = list_disks(session, context_id=other.vm_backup_context_id)[0]
@@ -166,15 +177,15 @@ def test_context_goes_with_all_its_jobs_newest_first(story: Story) -> None:
 
 def test_what_does_not_exist_is_not_deleted(story: Story) -> None:
     with pytest.raises(JobNotFound), story.catalog.write() as session:
-        delete_job(session, "nobody")
+        delete_job(session, "nobody", now=story.now())
     with pytest.raises(ContextNotFound), story.catalog.write() as session:
-        delete_context(session, "nobody")
+        delete_context(session, "nobody", now=story.now())
 
 
 def test_deletion_that_is_not_committed_changes_nothing(story: Story) -> None:
     jobs = [story.whole() for _ in range(3)]
     with pytest.raises(ZeroDivisionError), story.catalog.write() as session:
-        assert len(delete_job(session, jobs[0].id, cascade=True)) == 3
+        assert len(delete_job(session, jobs[0].id, cascade=True, now=story.now()).job_ids) == 3
         raise ZeroDivisionError
     assert job_ids(story) == {job.id for job in jobs}
     assert story.context(jobs[0]).last_backup_id == jobs[2].id
@@ -187,7 +198,7 @@ def test_job_that_opens_while_its_base_is_deleted_waits_and_is_full(story: Story
     pending = story.start()
     opening = threading.Thread(target=story.open, args=(pending,))
     with story.catalog.write() as session:
-        delete_job(session, base.id)
+        delete_job(session, base.id, now=story.now())
         opening.start()
         # It cannot end before the lock is given back.
         opening.join(0.3)
