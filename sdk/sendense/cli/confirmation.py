@@ -20,10 +20,19 @@ def check_can_ask(*, yes: bool) -> None:
 
 
 def ask(question: str, *, about: list[str] | None = None) -> None:
-    """Show on standard error what it is about and ask. Raises typer.Exit when the answer is no."""
+    """Show on standard error what it is about and ask.
+
+    Raises typer.Exit when the answer is no, typer.Abort when there is none.
+    """
     console = err()
     for line in about or []:
         console.print(plain(line), soft_wrap=True)
-    if not typer.confirm(plain(question), err=True):
+    # Not typer.confirm: it writes a blank to standard output, where only results go.
+    console.print(f"{plain(question)} [y/N]: ", end="", soft_wrap=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        console.print()
+        raise typer.Abort
+    if answer.strip().lower() not in ("y", "yes"):
         console.print("nothing was changed")
         raise typer.Exit(ExitCode.FAILED)

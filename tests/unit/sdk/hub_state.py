@@ -51,6 +51,7 @@ class Seen:
     rpc: str
     request: Any
     peer: str
+    deadline_s: float | None
 
 
 @dataclass
@@ -95,7 +96,7 @@ class HubState:
         """Record a call, hold it, fail it, as the test said."""
         kept = type(request)()
         kept.CopyFrom(request)
-        self.seen.append(Seen(rpc, kept, context.peer()))
+        self.seen.append(Seen(rpc, kept, context.peer(), context.time_remaining()))
         if rpc in self.hold:
             self.held.set()
             self.released.wait(30)

@@ -188,19 +188,3 @@ def test_reader_that_leaves_early_gets_no_traceback(hub):
         err = process.stderr.read()
         process.wait(30)
     assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shell_completion_knows_the_commands(hub, shell):
-    environment = os.environ | {
-        "_SENDENSE_COMPLETE": f"complete_{shell}",
-        "COMP_WORDS": "sendense job ",
-        "COMP_CWORD": "2",
-        "_TYPER_COMPLETE_ARGS": "sendense job ",
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-    }
-    done = subprocess.run(
-        [SENDENSE], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    for command in ("list", "show", "watch", "cancel"):
-        assert command in done.stdout
