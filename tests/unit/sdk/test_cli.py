@@ -195,6 +195,19 @@ def test_restore_writes_the_disk(hub, capsys, tmp_path, file_format):
     assert "disk 0 (Hard disk 1): 192 KiB of 192 KiB (100 %)" in err
 
 
+def test_restore_of_an_imported_disk_says_what_could_not_be_checked(hub, capsys, tmp_path):
+    hub.state.restore = lambda: stored(draw("AB.1"), job_id=JOB_ID, imported=True)
+    target = tmp_path / "disk"
+    assert run(["restore", JOB_ID, "0", "--output", str(target)]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"digest [0-9a-f]{16}… as the hub read it\n", out)
+    told = lines(err)
+    assert told[0].startswith("disk 0 (Hard disk 1): 192 KiB, ")
+    assert told[-1].startswith("remark: an imported backup has no digests of its own")
+    assert run(["restore", JOB_ID, "0", "--output", str(target), "--force", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["imported"] is True
+
+
 def test_restore_replaces_a_file_only_by_force(hub, capsys, tmp_path):
     hub.state.restore = lambda: stored(draw("A"), job_id=JOB_ID)
     target = tmp_path / "disk.raw"

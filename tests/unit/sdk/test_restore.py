@@ -63,8 +63,38 @@ def test_raw_restore_is_identical(hub, client, tmp_path, cut_bytes, threads):
     result = client.restore_disk("job-1", 0, tmp_path / "disk.raw", threads=threads)
     assert result.path.read_bytes() == content
     assert result.capacity_bytes == len(content)
+    assert not result.imported
     assert bytes.fromhex(result.root_digest) == stored(content)[0].header.root_digest
     assert names(tmp_path) == ["disk.raw"]
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+@pytest.mark.parametrize("counts_known", [False, True])
+def test_imported_disk_is_restored_and_its_root_computed(
+    hub, client, tmp_path, format, counts_known
+):
+    content = draw(LAYOUT, cut_bytes=512)
+    parts, own = stored(content, imported=True), stored(content)
+    if counts_known:
+        parts[0].header.cluster_count = own[0].header.cluster_count
+        parts[0].header.payload_bytes = own[0].header.payload_bytes
+    hub.state.restore = lambda: parts
+    told = []
+    result = client.restore_disk("job-1", 0, tmp_path / "disk", format, progress=told.append)
+    assert result.imported
+    assert bytes.fromhex(result.root_digest) == own[0].header.root_digest
+    assert result.cluster_count == own[0].header.cluster_count
+    assert {progress.total_known for progress in told} == {counts_known}
+    assert told[-1].done_bytes == result.cluster_count * CLUSTER_BYTES
+    if format == "raw":
+        assert result.path.read_bytes() == content
+
+
+def test_imported_disk_without_data_becomes_a_hole(hub, client, tmp_path):
+    hub.state.restore = lambda: stored({}, capacity_bytes=10 << 20, imported=True)
+    result = client.restore_disk("job-1", 0, tmp_path / "disk.raw")
+    assert result.path.read_bytes() == bytes(10 << 20)
+    assert result.path.stat().st_blocks == 0
 
 
 @settings(

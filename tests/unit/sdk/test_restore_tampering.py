@@ -195,13 +195,74 @@ def test_tampered_stream_restores_nothing(hub, client, tmp_path, tamper, reason,
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]
 
 
+def with_trailer(parts: list[Part], **changes: object) -> list[Part]:
+    for name, value in changes.items():
+        setattr(parts[-1].trailer, name, value)
+    return parts
+
+
+# Of a restore point that was imported: its header knows neither counts nor root.
+IMPORTED: dict[str, tuple[Tamper, str]] = {
+    "not imported": (lambda parts: with_header(parts, imported=False), "STREAM_INVALID"),
+    "root short in the header": (
+        lambda parts: with_header(parts, root_digest=bytes(31)),
+        "STREAM_INVALID",
+    ),
+    "root missing": (lambda parts: with_trailer(parts, root_digest=b""), "STREAM_INVALID"),
+    "root short": (
+        lambda parts: with_trailer(parts, root_digest=parts[-1].trailer.root_digest[:31]),
+        "STREAM_INVALID",
+    ),
+    "root wrong": (
+        lambda parts: with_trailer(parts, root_digest=bytes(32)),
+        "ROOT_DIGEST_MISMATCH",
+    ),
+    "header's root differs": (
+        lambda parts: with_header(parts, root_digest=bytes(32)),
+        "STREAM_INVALID",
+    ),
+    "header's root alone is wrong": (
+        lambda parts: with_trailer(with_header(parts, root_digest=bytes(32)), root_digest=b""),
+        "ROOT_DIGEST_MISMATCH",
+    ),
+    "cluster moved": (move_cluster_into_a_hole, "ROOT_DIGEST_MISMATCH"),
+    "frame missing": (drop_a_frame, "COUNT_MISMATCH"),
+    "trailer missing": (lambda parts: parts[:-1], "STREAM_TRUNCATED"),
+    "fewer clusters counted": (
+        lambda parts: with_trailer(parts, cluster_count=1),
+        "COUNT_MISMATCH",
+    ),
+    "fewer clusters announced": (
+        lambda parts: with_header(parts, cluster_count=1),
+        "COUNT_MISMATCH",
+    ),
+    "more payload announced": (
+        lambda parts: with_header(parts, payload_bytes=1 << 40),
+        "COUNT_MISMATCH",
+    ),
+}
+
+
+@pytest.mark.parametrize(("tamper", "reason"), IMPORTED.values(), ids=IMPORTED)
+def test_tampered_stream_of_an_imported_disk_restores_nothing(
+    hub, client, tmp_path, tamper, reason
+):
+    parts = tamper(stored(CONTENT, imported=True))
+    hub.state.restore = lambda: parts
+    with pytest.raises(DataLoss) as caught:
+        client.restore_disk("job-1", 0, tmp_path / "disk")
+    assert caught.value.reason == reason
+    assert list(tmp_path.iterdir()) == []
+
+
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@pytest.mark.parametrize("imported", [False, True], ids=["own", "imported"])
 @given(data=st.data())
-def test_no_flipped_byte_of_the_stream_is_restored(hub, client, tmp_path, data):
+def test_no_flipped_byte_of_the_stream_is_restored(hub, client, tmp_path, imported, data):
     """Whatever single byte of any message changes, the result is an error or the true disk."""
-    parts = stored(CONTENT)
+    parts = stored(CONTENT, imported=imported)
     at = data.draw(st.integers(0, len(parts) - 1), label="message")
     message = parts[at].SerializeToString()
     byte = data.draw(st.integers(0, len(message) - 1), label="byte")
