@@ -28,3 +28,16 @@ class ImageUnfit(Exception):
 
 class NbdFailed(Exception):
     """The other side of an NBD connection ended it, was silent or answered with an error."""
+
+
+@dataclass(eq=False)
+class OldCatalogUnavailable(SendenseError):
+    """The earlier system's database cannot be read."""
+
+    code: ClassVar[str] = "OLD_CATALOG_UNAVAILABLE"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the old catalog {url} cannot be read: {problem}"
+
+    url: str
+    problem: str
