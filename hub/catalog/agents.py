@@ -34,8 +34,9 @@ def record_registration(session: Session, facts: AgentFacts, now: datetime) -> A
     Whether it is being drained stays, too. A removal under way is waited for: the
     agent is a new one then.
     """
-    agent = session.scalars(select(Agent).where(Agent.site == facts.site).with_for_update()).first()
-    if agent is None:
+    try:
+        agent = lock_agent(session, facts.site)
+    except AgentNotFound:
         # Snapshots carry it: another hub's catalog must never hand out the same one.
         agent_id = f"agent-{slug(facts.site)}-{uuid4().hex}"
         agent = Agent(id=agent_id, site=facts.site, created_at=now)
@@ -103,22 +104,27 @@ def set_draining(session: Session, site: str, draining: bool) -> Agent:
 
     A start under way is waited for, and every later one sees it.
     """
-    agent = session.scalars(select(Agent).where(Agent.site == site).with_for_update()).first()
-    if agent is None:
-        raise AgentNotFound(site)
+    agent = lock_agent(session, site)
     agent.draining = draining
     session.flush()
     return agent
 
 
-def lock_agent(session: Session, agent_id: str) -> Agent | None:
-    """Hold the agent's row until the transaction ends; its registration waits. None: it is gone."""
-    return session.scalars(
+def lock_agent(session: Session, site: str) -> Agent:
+    """Hold the row of the site's agent until the transaction ends; its registration waits.
+
+    The row as it is now. Raises AgentNotFound. All who lock it find it by its site:
+    InnoDB would let two who come by different indexes wait for one another.
+    """
+    agent = session.scalars(
         select(Agent)
-        .where(Agent.id == agent_id)
+        .where(Agent.site == site)
         .with_for_update()
         .execution_options(populate_existing=True)
     ).first()
+    if agent is None:
+        raise AgentNotFound(site)
+    return agent
 
 
 def delete_agent(session: Session, agent: Agent) -> None:

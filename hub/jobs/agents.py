@@ -7,7 +7,7 @@ import structlog
 
 from hub.catalog import agents as rules
 from hub.catalog.models import Agent
-from hub.errors import AgentConnected
+from hub.errors import AgentConnected, AgentNotFound
 from hub.jobs.agent_directory import Presence
 from hub.jobs.end import retry_catalog
 from hub.jobs.parts import Parts
@@ -59,7 +59,7 @@ def remove_agent(parts: Parts, site: str) -> AgentState:
     Raises AgentNotFound, AgentConnected, AgentHasJobs.
     """
     state = get_agent(parts, site)
-    _remove(parts, state.row.id)
+    _remove(parts, state.row)
     parts.agents.forget(site)
     _log.info("agent_removed", site=site, agent_id=state.row.id)
     return state
@@ -72,11 +72,14 @@ def _set_draining(parts: Parts, site: str, draining: bool) -> None:
 
 
 @retry_catalog
-def _remove(parts: Parts, agent_id: str) -> None:
+def _remove(parts: Parts, removed: Agent) -> None:
     with parts.catalog.write() as session:
-        row = rules.lock_agent(session, agent_id)
-        if row is None:
-            return  # an attempt of ours that seemed to fail, or somebody else's
+        try:
+            row = rules.lock_agent(session, removed.site)
+        except AgentNotFound:
+            return  # an attempt of ours that seemed to fail removed it, or somebody else
+        if row.id != removed.id:
+            return  # and a new one has registered
         # Asked with the row locked: an agent that joins from now on waits for the
         # end of this transaction, and is recorded anew.
         if parts.agents.presence(row.site).connected:
