@@ -1,0 +1,1 @@
+"""What docs/api.md promises, read from the page and compared with what a hub answers."""
