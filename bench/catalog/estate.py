@@ -60,7 +60,7 @@ class Estate:
 def make_estate(disk_rows: int) -> Estate:
     """With about as many backups, one a day and VM, as make `disk_rows` rows of disks."""
     chance = random.Random(SEED)
-    contexts = max(4, round(disk_rows / MEAN_DISKS / DAYS * 0.96))
+    contexts = max(4, round(disk_rows / MEAN_DISKS / DAYS * 1.02))
     sites = [f"site-{number:02d}" for number in range(max(2, min(60, contexts // 60)))]
     repositories = [f"repo-{number:02d}" for number in range(max(2, min(40, contexts // 100)))]
     machines: list[Machine] = []

@@ -5,8 +5,8 @@ repository and over those of a context, each followed by (status, backup_type,
 created_at, id). A status or type that nobody asked for is not left out of the
 question: it becomes one sorted range of the index for each of its values, ten at
 most, and the page is merged of their first rows. So an index entry is read only when
-it is on the page or would be, had another range not come first; the planner has
-nothing to choose, and needs no statistics.
+it is on the page or would be, had another range not come first. Each question names
+its index (named_index.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
+    ScalarSelect,
     Select,
     SQLColumnExpression,
     UnaryExpression,
@@ -28,7 +29,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from hub.catalog.models import BackupJob, VmBackupContext
+from hub.catalog.named_index import TableByIndex
 from hub.jobs.states import BackupType, Status
+
+_TABLE = BackupJob.metadata.tables["backup_jobs"]
+OF_ALL: Final = TableByIndex(_TABLE, "ix_backup_jobs_listed")
+OF_REPOSITORY: Final = TableByIndex(_TABLE, "ix_backup_jobs_listed_of_repository")
+OF_CONTEXT: Final = TableByIndex(_TABLE, "ix_backup_jobs_listed_of_context")
 
 # Jobs of contexts with one name that are sorted rather than merged: a few milliseconds.
 SORTED_JOBS: Final = 20_000
@@ -62,25 +69,23 @@ class JobKeys:
             )
         )
 
-    def period(self) -> Iterator[ColumnElement[bool]]:
+    def period(self, jobs: TableByIndex) -> Iterator[ColumnElement[bool]]:
         """One bound on each side at most: of two, SQLite would take either for its range."""
+        created_at = jobs.c.created_at
         at, job_id = self.after or (None, "")
-        if self.newest_first:
-            if at is not None and (self.until is None or at < self.until):
-                yield BackupJob.created_at <= at
-                yield or_(BackupJob.created_at < at, BackupJob.id < job_id)
-            elif self.until is not None:
-                yield BackupJob.created_at < self.until
-            if self.since is not None:
-                yield BackupJob.created_at >= self.since
-        else:
-            if at is not None and (self.since is None or at >= self.since):
-                yield BackupJob.created_at >= at
-                yield or_(BackupJob.created_at > at, BackupJob.id > job_id)
-            elif self.since is not None:
-                yield BackupJob.created_at >= self.since
-            if self.until is not None:
-                yield BackupJob.created_at < self.until
+        since, until = self.since, self.until
+        if at is not None and self.newest_first and (until is None or at < until):
+            yield created_at <= at
+            yield or_(created_at < at, jobs.c.id < job_id)
+            until = None
+        elif at is not None and not self.newest_first and (since is None or at >= since):
+            yield created_at >= at
+            yield or_(created_at > at, jobs.c.id > job_id)
+            since = None
+        if since is not None:
+            yield created_at >= since
+        if until is not None:
+            yield created_at < until
 
     def ordered(self, *columns: SQLColumnExpression[Any]) -> list[UnaryExpression[Any]]:
         """The columns as ORDER BY has them."""
@@ -97,9 +102,12 @@ def first_jobs(
     repository_id: str = "",
 ) -> Sequence[str]:
     """Ids of the list's first `rows` jobs, in its order. Empty names are any."""
+    if repository_id:
+        jobs, scope = OF_REPOSITORY, [OF_REPOSITORY.c.repository_id == repository_id]
+    else:
+        jobs, scope = OF_ALL, []
     if not vm_name and not context_id:
-        scope = [BackupJob.repository_id == repository_id] if repository_id else []
-        return _merged(session, keys, rows, scope)
+        return _merged(session, keys, rows, jobs, scope)
     # A context has one name and one repository: it says all.
     found = session.execute(
         select(VmBackupContext.context_id, VmBackupContext.total_backups_run).where(
@@ -112,41 +120,42 @@ def first_jobs(
     if not contexts:
         return []
     if len(contexts) == 1:
-        return _merged(session, keys, rows, [BackupJob.vm_backup_context_id == contexts[0]])
-    jobs = sum(row[1] for row in found)
-    if jobs <= SORTED_JOBS:
+        of_context = OF_CONTEXT.c.vm_backup_context_id == contexts[0]
+        return _merged(session, keys, rows, OF_CONTEXT, [of_context])
+    if len(contexts) > CONTEXTS_OF_A_RARE_NAME:
+        return _merged(session, keys, rows, jobs, [*scope, _name(jobs) == vm_name])
+    runs = sum(row[1] for row in found)
+    if runs <= SORTED_JOBS:
         return _sorted(session, keys, rows, contexts)
-    if len(contexts) <= CONTEXTS_OF_A_RARE_NAME:
-        return _in_growing_periods(session, keys, rows, contexts, jobs)
-    scope = [BackupJob.repository_id == repository_id] if repository_id else []
-    return _merged(session, keys, rows, [*scope, _has_name(vm_name)])
+    return _in_growing_periods(session, keys, rows, contexts, runs)
 
 
-def _has_name(vm_name: str) -> ColumnElement[bool]:
-    """Asked of job after job: so many have the name that the page is full soon."""
+def _name(jobs: TableByIndex) -> ScalarSelect[str]:
+    """The name of a job's VM. Asked of job after job: so many have the name that the page
+    is full soon. No join, which a planner could begin with the contexts."""
     return (
-        select(VmBackupContext.context_id)
-        .where(
-            VmBackupContext.context_id == BackupJob.vm_backup_context_id,
-            VmBackupContext.vm_name == vm_name,
-        )
-        .exists()
+        select(VmBackupContext.vm_name)
+        .where(VmBackupContext.context_id == jobs.c.vm_backup_context_id)
+        .scalar_subquery()
     )
 
 
 def _merged(
-    session: Session, keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]
+    session: Session,
+    keys: JobKeys,
+    rows: int,
+    jobs: TableByIndex,
+    scope: Sequence[ColumnElement[bool]],
 ) -> Sequence[str]:
     """Of one range of the index for each status and type, the first rows of all."""
     ranges = [
-        _keys(keys, rows, [*scope, BackupJob.status == status, BackupJob.backup_type == kind])
+        _first(keys, rows, jobs, [*scope, jobs.c.status == status, jobs.c.backup_type == kind])
         for status, kind in keys.ranges()
     ]
     if len(ranges) == 1:
         return session.scalars(ranges[0]).all()
     # SQLite takes a LIMIT in a part of a UNION only inside a subquery.
-    parts = [select(part.subquery()) for part in ranges]
-    both = union_all(*parts).subquery()
+    both = union_all(*(select(one.subquery()) for one in ranges)).subquery()
     ordered = select(both.c.id).order_by(*keys.ordered(both.c.created_at, both.c.id))
     return session.scalars(ordered.limit(rows)).all()
 
@@ -155,15 +164,15 @@ def _sorted(session: Session, keys: JobKeys, rows: int, contexts: Sequence[str])
     """All jobs of these contexts that fit, sorted."""
     statuses, kinds = (dict.fromkeys(values) for values in zip(*keys.ranges(), strict=True))
     scope = [
-        BackupJob.vm_backup_context_id.in_(contexts),
-        BackupJob.status.in_(list(statuses)),
-        BackupJob.backup_type.in_(list(kinds)),
+        OF_CONTEXT.c.vm_backup_context_id.in_(contexts),
+        OF_CONTEXT.c.status.in_(list(statuses)),
+        OF_CONTEXT.c.backup_type.in_(list(kinds)),
     ]
-    return session.scalars(_keys(keys, rows, scope)).all()
+    return session.scalars(_first(keys, rows, OF_CONTEXT, scope)).all()
 
 
 def _in_growing_periods(
-    session: Session, keys: JobKeys, rows: int, contexts: Sequence[str], jobs: int
+    session: Session, keys: JobKeys, rows: int, contexts: Sequence[str], runs: int
 ) -> Sequence[str]:
     """As `_sorted`, of a period that grows until it holds the page: with many jobs of few
     contexts, most of them are not near it."""
@@ -178,7 +187,7 @@ def _in_growing_periods(
         begin = max(t for t in (oldest, keys.since, at) if t is not None)
         whole = min(newest, keys.until or newest) - begin
     # A guess of twice what the page needs, were the jobs spread evenly.
-    length = (newest - oldest) * (2 * rows / jobs)
+    length = (newest - oldest) * (2 * rows / runs)
     while timedelta(0) < length < whole:
         near = (
             replace(keys, since=begin - length)
@@ -195,8 +204,8 @@ def _in_growing_periods(
 def _span(session: Session) -> tuple[datetime | None, datetime | None]:
     """Creation of the oldest and of the newest job there is."""
     ends = [
-        select(func.min(BackupJob.created_at), func.max(BackupJob.created_at)).where(
-            BackupJob.status == status, BackupJob.backup_type == kind
+        select(func.min(OF_ALL.c.created_at), func.max(OF_ALL.c.created_at)).where(
+            OF_ALL.c.status == status, OF_ALL.c.backup_type == kind
         )
         for status, kind in product(Status, BackupType)
     ]
@@ -206,10 +215,12 @@ def _span(session: Session) -> tuple[datetime | None, datetime | None]:
     return min(row[0] for row in found), max(row[1] for row in found)
 
 
-def _keys(keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]) -> Select[str, datetime]:
+def _first(
+    keys: JobKeys, rows: int, jobs: TableByIndex, scope: Sequence[ColumnElement[bool]]
+) -> Select[str, datetime]:
     return (
-        select(BackupJob.id, BackupJob.created_at)
-        .where(*scope, *keys.period())
-        .order_by(*keys.ordered(BackupJob.created_at, BackupJob.id))
+        select(jobs.c.id, jobs.c.created_at)
+        .where(*scope, *keys.period(jobs))
+        .order_by(*keys.ordered(jobs.c.created_at, jobs.c.id))
         .limit(rows)
     )
