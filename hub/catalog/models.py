@@ -150,7 +150,9 @@ class BackupJob(Base):
     vm_backup_context_id: Mapped[str] = mapped_column(
         ForeignKey("vm_backup_contexts.context_id", ondelete="CASCADE")
     )
-    repository_id: Mapped[str] = mapped_column(ForeignKey("backup_repositories.id"))
+    # An index of its own: InnoDB would check the foreign key, and lock the repository,
+    # with every change of a longer one's columns, the status above all.
+    repository_id: Mapped[str] = mapped_column(ForeignKey("backup_repositories.id"), index=True)
     # 1, 2, 3, ... in the context: the order of its jobs, whatever the clock does.
     run_number: Mapped[int] = mapped_column(Integer())
     # The context while the job is pending or running, NULL after: with its unique
