@@ -1,6 +1,11 @@
 """What every test of this tree can count on."""
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mariadb_server import MariadbServer, private_mariadb
 
 
 def pytest_configure() -> None:
@@ -8,3 +13,10 @@ def pytest_configure() -> None:
     # test starts: tests that interrupt one would wait for nothing.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """The server of this test process: started for the first test that asks for it."""
+    with private_mariadb() as server:
+        yield server

@@ -103,7 +103,7 @@ def migrate_up(connection: Connection, report: Report) -> None:
         state.revision is not None and state.revision not in (known.name for known in revisions())
     ):
         raise ConfigurationError("catalog", problem_of(state))
-    command.upgrade(_alembic(connection, report), "head")
+    command.upgrade(alembic_config(connection, report), "head")
     missing = _missing(connection)
     if missing:
         raise ConfigurationError("catalog", missing)
@@ -111,7 +111,7 @@ def migrate_up(connection: Connection, report: Report) -> None:
 
 def migrate_down(connection: Connection, revision: str, report: Report) -> None:
     """To an older revision, or BASE. What it cannot hold is lost (downgrade.py tells before)."""
-    command.downgrade(_alembic(connection, report), revision)
+    command.downgrade(alembic_config(connection, report), revision)
 
 
 def differences(connection: Connection) -> list[str]:
@@ -149,13 +149,14 @@ def _missing(connection: Connection) -> str:
 
 @cache
 def _revisions() -> tuple[tuple[str, str], ...]:
-    scripts = ScriptDirectory.from_config(_alembic(None, print))
+    scripts = ScriptDirectory.from_config(alembic_config(None, print))
     return tuple(
         (script.revision, script.doc) for script in reversed(list(scripts.walk_revisions()))
     )
 
 
-def _alembic(connection: Connection | None, report: Report) -> Config:
+def alembic_config(connection: Connection | None, report: Report) -> Config:
+    """What Alembic's commands work by; `report` gets a line for each step."""
     config = Config()
     config.set_main_option(
         "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")

@@ -12,7 +12,7 @@ import pytest
 
 from hub.catalog.engine import Catalog
 from hub.catalog.repositories import add_repository
-from tests.mariadb_server import MariadbServer, private_mariadb
+from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.story import Story
 
 NOON = datetime(2025, 10, 8, 12, 5, 59, 123456, tzinfo=UTC)
@@ -34,13 +34,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariadbServer]:
-    """The server of this test process."""
-    with private_mariadb() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])

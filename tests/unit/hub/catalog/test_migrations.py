@@ -1,0 +1,413 @@
+"""The schema's way up and down, with data, with interruptions, and what is refused on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, MetaData, event, inspect, text
+
+from hub.catalog.change_schema import downgrade_catalog, upgrade_catalog
+from hub.catalog.engine import Catalog, newest_revision
+from hub.catalog.hub_lock import CatalogTaken, HubLock
+from hub.catalog.models import BackupRetry, FileRemoval
+from hub.catalog.schema import BASE, alembic_config, differences, revisions
+from hub.errors import CatalogUnavailable
+from hub.jobs.states import Event
+from shared.errors import ConfigurationError
+from tests.mariadb_server import MariadbServer
+from tests.unit.hub.catalog.conftest import NOON
+from tests.unit.hub.catalog.story import PGTEST, Story, frozen
+
+on_mariadb = pytest.mark.parametrize(
+    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
+)
+on_sqlite = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+OLDEST = revisions()[0].name
+CHANGES = ("CREATE ", "ALTER ", "DROP ")
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+class Interrupted(Exception):
+    """The program ended here."""
+
+
+def rows(catalog: Catalog, columns_of: Rows | None = None) -> Rows:
+    """Every row of every table, by name of table; the first one is the columns' names.
+
+    With `columns_of` these columns alone, where they are there.
+    """
+    metadata = MetaData()
+    found: Rows = {}
+    with catalog.engine.connect() as connection:
+        metadata.reflect(connection)
+        for table in metadata.sorted_tables:
+            if table.name == "alembic_version":
+                continue
+            names = sorted(column.name for column in table.c)
+            if columns_of is not None:
+                names = [name for name in columns_of.get(table.name, [()])[0] if name in names]
+            listed = ", ".join(names) or "1"
+            content = connection.execute(text(f"SELECT {listed} FROM {table.name}"))  # noqa: S608
+            found[table.name] = [tuple(names), *sorted(map(tuple, content), key=repr)]
+    return found
+
+
+def shape(catalog: Catalog) -> dict[str, object]:
+    """What the database says of its tables."""
+    inspector = inspect(catalog.engine)
+    return {
+        table: {
+            "columns": sorted(
+                (each["name"], str(each["type"]), each["nullable"])
+                for each in inspector.get_columns(table)
+            ),
+            "indexes": sorted(
+                (each["name"], each["column_names"], bool(each["unique"]))
+                for each in inspector.get_indexes(table)
+            ),
+            "keys": sorted(
+                (each["name"], each["constrained_columns"], each["options"].get("ondelete"))
+                for each in inspector.get_foreign_keys(table)
+            ),
+            "checks": sorted(str(each["name"]) for each in inspector.get_check_constraints(table)),
+        }
+        for table in inspector.get_table_names()
+    }
+
+
+def lived(story: Story) -> None:
+    """Two VMs with chains, jobs that failed or still run, everything that 0001 knows."""
+    story.whole(frozen(0), frozen(1))
+    story.whole(frozen(0), frozen(1))
+    story.fail(story.start())
+    story.fail(story.start(), Event.CANCELLED)
+    other = type(PGTEST)(site="lab", instance_uuid="uuid-2", moref="vm-2", name="数据库")
+    story.whole(vm=other, repository="repo-other")
+    story.start(other, repository="repo-other")
+
+
+def test_data_lives_through_a_downgrade_and_an_upgrade(catalog: Catalog, story: Story) -> None:
+    lived(story)
+    before = rows(catalog)
+    # What the completions counted, and what the upgrade will have to find again.
+    counted = dict.fromkeys(before["vm_backup_contexts"][0])
+    assert {"restore_point_count", "bytes_stored"} <= counted.keys()
+    catalog.downgrade(OLDEST)
+    assert catalog.revision() == OLDEST
+    old = rows(catalog)
+    assert "restore_point_count" not in old["vm_backup_contexts"][0]
+    assert "file_removals" not in old
+    assert rows(catalog, before) == old
+    assert all(len(old[table]) == len(before[table]) for table in old)
+    catalog.upgrade()
+    assert rows(catalog) == before
+    points = {row[0]: row[1] for row in _contexts(catalog)}
+    assert sorted(points.values()) == [1, 2]
+    with catalog.engine.connect() as connection:
+        assert differences(connection) == []
+
+
+def test_chain_of_an_upgraded_catalog_goes_on(catalog: Catalog, story: Story) -> None:
+    first = story.whole()
+    catalog.downgrade(OLDEST)
+    catalog.upgrade()
+    second = story.whole()
+    assert second.disks[0].base_disk_id == first.disks[0].id
+    assert [tuple(row[1:]) for row in _contexts(catalog)] == [(2, 2)]
+
+
+def test_downgraded_schema_is_the_one_that_the_older_program_made(
+    empty_catalog: Callable[[], Catalog],
+) -> None:
+    made, downgraded = empty_catalog(), empty_catalog()
+    _upgrade_to(made, OLDEST)
+    downgraded.upgrade()
+    downgraded.downgrade(OLDEST)
+    assert shape(downgraded) == shape(made)
+
+
+def test_downgrade_to_nothing_leaves_an_empty_database(catalog: Catalog) -> None:
+    catalog.downgrade(BASE)
+    assert catalog.revision() is None
+    assert catalog.schema_state().tables == set()
+    catalog.upgrade()
+    catalog.require_newest()
+
+
+@on_mariadb
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_migration_interrupted_after_each_statement_is_finished_by_running_it_again(
+    catalog: Catalog, story: Story, mariadb: MariadbServer, way: str
+) -> None:
+    lived(story)
+    before = rows(catalog)
+    if way == "up":
+        catalog.downgrade(OLDEST)
+    run = catalog.upgrade if way == "up" else lambda: catalog.downgrade(OLDEST)
+    interruptions = refused = 0
+    while True:
+        with killed_after_a_change(catalog, mariadb) as killed:
+            try:
+                run()
+            except CatalogUnavailable:
+                assert killed
+                interruptions += 1
+                try:
+                    catalog.require_newest()
+                except ConfigurationError:
+                    refused += 1
+                continue
+        break
+    assert interruptions >= 10
+    # On the way down the first steps are of indexes: a hub could still serve.
+    assert refused == interruptions if way == "up" else refused >= 5
+    assert not killed
+    catalog.upgrade()
+    catalog.require_newest()
+    assert rows(catalog) == before
+    with catalog.engine.connect() as connection:
+        assert differences(connection) == []
+
+
+@on_mariadb
+def test_first_upgrade_interrupted_after_each_statement_is_finished_by_running_it_again(
+    empty_catalog: Callable[[], Catalog], mariadb: MariadbServer
+) -> None:
+    catalog = empty_catalog()
+    for _ in range(100):
+        with killed_after_a_change(catalog, mariadb) as killed:
+            try:
+                catalog.upgrade()
+            except CatalogUnavailable:
+                assert killed
+                with pytest.raises(ConfigurationError, match="run sendense-hub"):
+                    catalog.require_newest()
+                continue
+        break
+    catalog.require_newest()
+    with catalog.engine.connect() as connection:
+        assert differences(connection) == []
+
+
+@on_sqlite
+def test_migration_interrupted_at_any_statement_changes_nothing(
+    catalog: Catalog, story: Story
+) -> None:
+    lived(story)
+    newest = (rows(catalog), shape(catalog))
+    ran = list[str]()
+    with raised_at(catalog, 10_000, ran):
+        catalog.downgrade(OLDEST)
+    oldest = (rows(catalog), shape(catalog))
+    for number in range(1, len(ran) + 1):
+        with raised_at(catalog, number), pytest.raises(Interrupted):
+            catalog.upgrade()
+        assert catalog.revision() == OLDEST
+        if (rows(catalog), shape(catalog)) != oldest:
+            pytest.fail(f"statement {number} stayed")
+    catalog.upgrade()
+    assert (rows(catalog), shape(catalog)) == newest
+
+
+def test_catalog_of_an_older_program_is_refused_naming_the_command(catalog: Catalog) -> None:
+    catalog.downgrade(OLDEST)
+    with pytest.raises(ConfigurationError, match=f"at revision {OLDEST}.*db upgrade"):
+        catalog.require_newest()
+
+
+def test_catalog_of_a_newer_program_is_refused_naming_that_program(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    for refused in (catalog.require_newest, catalog.upgrade):
+        with pytest.raises(ConfigurationError, match=r"0999.*newer sendense-hub.*install that one"):
+            refused()
+    with pytest.raises(ConfigurationError, match="newer sendense-hub"):
+        downgrade_catalog(catalog, OLDEST, print)
+    assert catalog.revision() == "0999"
+
+
+def test_catalog_that_lacks_a_column_of_its_revision_is_refused(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        session.execute(text("ALTER TABLE agents DROP COLUMN draining"))
+    with pytest.raises(ConfigurationError, match=r"lacks agents\.draining.*db check"):
+        catalog.require_newest()
+
+
+def test_database_of_another_program_is_left_alone(empty_catalog: Callable[[], Catalog]) -> None:
+    catalog = empty_catalog()
+    with catalog.write() as session:
+        session.execute(text("CREATE TABLE backup_jobs (id INTEGER, disk_id INTEGER)"))
+    before = shape(catalog)
+    for refused in (catalog.require_newest, catalog.upgrade):
+        with pytest.raises(ConfigurationError, match=r"no sendense-hub made.*of its own"):
+            refused()
+    assert shape(catalog) == before
+
+
+def test_upgrade_and_downgrade_are_refused_while_a_hub_serves(catalog: Catalog) -> None:
+    with HubLock(catalog):
+        with pytest.raises(CatalogTaken, match="another sendense-hub"):
+            downgrade_catalog(catalog, OLDEST, print)
+        assert not upgrade_catalog(catalog, print)  # nothing to do needs no lock
+    downgrade_catalog(catalog, OLDEST, print)
+    with HubLock(catalog), pytest.raises(CatalogTaken):
+        upgrade_catalog(catalog, print)
+    assert catalog.revision() == OLDEST
+
+
+def test_downgrade_that_would_lose_something_is_refused_with_a_list(
+    catalog: Catalog, story: Story
+) -> None:
+    job, again = story.whole(), story.whole()
+    with catalog.write() as session:
+        session.execute(text("UPDATE backup_repositories SET disabled = 1 WHERE name = 'other'"))
+        session.execute(
+            text("UPDATE backup_jobs SET imported_at = :now WHERE id = :id"),
+            {"now": "2025-10-08 12:00:00.000000", "id": job.id},
+        )
+        session.add(BackupRetry(job_id=again.id, retry_of_job_id=job.id))
+        session.add(
+            FileRemoval(repository_id="repo-other", job_id="gone", path="a/b", requested_at=NOON)
+        )
+        _add_draining_agent(session.connection())
+    before = rows(catalog)
+    with pytest.raises(ConfigurationError) as refused:
+        downgrade_catalog(catalog, OLDEST, print)
+    for word in (
+        "1 files or folders of deleted backups",
+        "1 imported backups",
+        "1 disabled repositories: an older hub would write into them",
+        "1 agents being drained",
+        "1 notes of which backup",
+        "--force",
+    ):
+        assert word in str(refused.value)
+    assert rows(catalog) == before
+    said: list[str] = []
+    downgrade_catalog(catalog, OLDEST, said.append, force=True)
+    assert catalog.revision() == OLDEST
+    assert "lost  1 imported backups" in said
+
+
+def test_downgrade_to_nothing_is_refused_while_there_are_jobs(
+    catalog: Catalog, story: Story
+) -> None:
+    story.fail(story.start())
+    with pytest.raises(ConfigurationError, match="it has 1 jobs"):
+        downgrade_catalog(catalog, BASE, print, force=True)
+    assert catalog.revision() == newest_revision()
+
+
+@pytest.mark.parametrize("target", ["0999", "head", newest_revision()])
+def test_downgrade_to_what_is_not_older_is_refused(catalog: Catalog, target: str) -> None:
+    with pytest.raises(ConfigurationError, match="REVISION"):
+        downgrade_catalog(catalog, target, print)
+
+
+@on_sqlite
+def test_sqlite_catalog_is_copied_before_its_schema_changes(
+    catalog: Catalog, story: Story, tmp_path: Path
+) -> None:
+    story.whole()
+    whole = rows(catalog)
+    catalog.file.chmod(0o640)
+    moments = [datetime(2025, 10, 8, 12, minute, tzinfo=UTC) for minute in (1, 2)]
+    said: list[str] = []
+    downgrade_catalog(catalog, OLDEST, said.append, now=lambda: moments[0])
+    assert upgrade_catalog(catalog, said.append, now=lambda: moments[1])
+    copies = [line.removeprefix("copy  ") for line in said if line.startswith("copy")]
+    assert copies == [
+        f"{catalog.file}.before-{OLDEST}-20251008T120100.000000Z",
+        f"{catalog.file}.before-{newest_revision()}-20251008T120200.000000Z",
+    ]
+    for path, revision in zip(copies, (newest_revision(), OLDEST), strict=True):
+        assert Path(path).stat().st_mode & 0o777 == 0o640
+        copy = Catalog(f"sqlite:///{path}")
+        assert copy.revision() == revision
+        assert rows(copy, whole)["backup_jobs"] == rows(catalog, rows(copy))["backup_jobs"]
+        copy.close()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@on_sqlite
+def test_upgrade_without_room_for_the_copy_changes_nothing(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.downgrade(OLDEST)
+
+    def full(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(CatalogUnavailable, match=r"no copy was made.*No space left"):
+        upgrade_catalog(catalog, print)
+    assert catalog.revision() == OLDEST
+    assert not list(catalog.file.parent.glob("*.before-*"))
+
+
+@contextmanager
+def killed_after_a_change(catalog: Catalog, server: MariadbServer) -> Iterator[list[str]]:
+    """The connection is killed when one statement has changed a table; its words are in the list."""
+    killed: list[str] = []
+
+    def watch(connection: Connection, cursor: Any, statement: str, *more: object) -> None:
+        if statement.lstrip().startswith(CHANGES) and not killed:
+            killed.append(statement)
+            server.run("KILL CONNECTION %s", cursor.connection.thread_id())
+
+    event.listen(catalog.engine, "after_cursor_execute", watch)
+    try:
+        yield killed
+    finally:
+        event.remove(catalog.engine, "after_cursor_execute", watch)
+
+
+@contextmanager
+def raised_at(catalog: Catalog, number: int, ran: list[str] | None = None) -> Iterator[None]:
+    """Interrupted when that many statements have changed something; all of them are in `ran`."""
+    seen: list[str] = [] if ran is None else ran
+
+    def watch(connection: Connection, cursor: Any, statement: str, *more: object) -> None:
+        if statement.lstrip().startswith((*CHANGES, "UPDATE ")):
+            seen.append(statement)
+            if len(seen) == number:
+                raise Interrupted(statement)
+
+    event.listen(catalog.engine, "after_cursor_execute", watch)
+    try:
+        yield
+    finally:
+        event.remove(catalog.engine, "after_cursor_execute", watch)
+
+
+def _upgrade_to(catalog: Catalog, revision: str) -> None:
+    """As a program did that knew nothing newer."""
+    with catalog.engine.begin() as connection:
+        command.upgrade(alembic_config(connection, print), revision)
+
+
+def _contexts(catalog: Catalog) -> list[tuple[Any, ...]]:
+    with catalog.engine.connect() as connection:
+        return [
+            tuple(row)
+            for row in connection.execute(
+                text(
+                    "SELECT context_id, restore_point_count, bytes_stored FROM vm_backup_contexts "
+                    "ORDER BY context_id"
+                )
+            )
+        ]
+
+
+def _add_draining_agent(connection: Connection) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO agents (id, site, hostname, version, vsphere_address, vsphere_full_name, "
+            "vsphere_api_type, vsphere_api_version, created_at, draining) VALUES "
+            "('agent-1', 'lab', '', '', '', '', '', '', '2025-10-08 12:00:00.000000', 1)"
+        )
+    )
