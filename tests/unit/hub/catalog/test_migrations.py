@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, MetaData, event, inspect, text
 
+from hub.catalog import hub_lock
 from hub.catalog.change_schema import downgrade_catalog, upgrade_catalog
 from hub.catalog.engine import Catalog, newest_revision
 from hub.catalog.hub_lock import CatalogTaken, HubLock
@@ -248,7 +249,10 @@ def test_database_of_another_program_is_left_alone(empty_catalog: Callable[[], C
     assert shape(catalog) == before
 
 
-def test_upgrade_and_downgrade_are_refused_while_a_hub_serves(catalog: Catalog) -> None:
+def test_upgrade_and_downgrade_are_refused_while_a_hub_serves(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_lock, "WAIT_S", 0)
     with HubLock(catalog):
         with pytest.raises(CatalogTaken, match="another sendense-hub"):
             downgrade_catalog(catalog, OLDEST, print)
