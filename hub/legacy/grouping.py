@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 
 from hub.legacy.old_catalog import LeftOut, OldCatalog, OldDisk, OldVm, row_refs
 from hub.legacy.old_rows import COMPLETED, FULL, UNSUCCESSFUL, OldJobRow
@@ -70,9 +71,16 @@ def group(catalog: OldCatalog) -> Grouping:
         try:
             backups += _without_parents(keyless, everything[vm], parents)
         except NotTold as error:
-            left_out += [_left_out([disk], "", disk.problem or str(error)) for disk in keyless]
+            for disk in keyless:
+                reason = disk.problem or str(error)
+                left_out.append(_left_out([disk], "", reason, unsuccessful=disk.is_unsuccessful))
     good: list[OldBackup] = []
+    keys: set[str] = set()
     for backup in backups:
+        if backup.key in keys:
+            # A VM of that name in another repository, in the same second.
+            backup = replace(backup, key=backup.disks[0].legacy_id)
+        keys.add(backup.key)
         problem = _problem(backup)
         if not problem:
             good.append(backup)
@@ -210,6 +218,8 @@ def _backup(key: str, how: Grouped, disks: Sequence[OldDisk], job: OldJobRow | N
 def _problem(backup: OldBackup) -> str:
     """Why a backup is none that could be restored as a whole, or ""."""
     first, job = backup.disks[0], backup.job
+    if job is None and all(disk.is_unsuccessful for disk in backup.disks):
+        return f"the backup is {first.status}"
     for disk in backup.disks:
         if (disk.vm.vm_name, disk.vm.context_id) != (first.vm.vm_name, first.vm.context_id):
             return f"it has disks of several VMs: {first.vm.vm_name}, {disk.vm.vm_name}"
@@ -233,7 +243,7 @@ def _problem(backup: OldBackup) -> str:
     for disk in backup.disks:
         if disk.problem:
             return f"{disk.refs[0]}: {disk.problem}"
-    for one, other in zip(backup.disks, backup.disks[1:], strict=False):
+    for one, other in pairwise(backup.disks):
         if one.disk_index == other.disk_index:
             return f"it has disk {one.disk_index} twice: {one.refs[0]}, {other.refs[0]}"
     for disk in backup.disks:

@@ -8,6 +8,8 @@ before it. There is no window of time: how far apart rows are says nothing.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
 
 from hub.legacy.old_catalog import OldDisk
 
@@ -36,7 +38,7 @@ def by_position(
                 "no parent is recorded, and the rows of the disks differ in type or state: "
                 + ", ".join(f"{row.row_id} is {row.backup_type} {row.status}" for row in rows)
             )
-    for before, after in zip(backups, backups[1:], strict=False):
+    for before, after in pairwise(backups):
         _require_later(before, after)
     return backups
 
@@ -58,12 +60,10 @@ def _in_order(rows: Sequence[OldDisk], chain_parents: Mapping[str, OldDisk]) -> 
         at = chain[-1].legacy_id
     if len(chain) == len(rows):
         return chain
-    times = {row.times.created_at for row in rows}
-    if None in times or len(times) < len(rows):
+    times = _times(rows)
+    if len(set(times)) < len(rows):
         raise NotTold("no parent is recorded, and the order of a disk's rows is not, either")
-    ordered = sorted(
-        rows, key=lambda row: str(row.times.created_at and row.times.created_at.isoformat())
-    )
+    ordered = [row for _, row in sorted(zip(times, rows, strict=True), key=lambda pair: pair[0])]
     place = {row.legacy_id: number for number, row in enumerate(ordered)}
     for row in ordered:
         parent = chain_parents.get(row.legacy_id)
@@ -73,13 +73,15 @@ def _in_order(rows: Sequence[OldDisk], chain_parents: Mapping[str, OldDisk]) -> 
 
 
 def _require_later(before: Sequence[OldDisk], after: Sequence[OldDisk]) -> None:
-    ends = [row.times.created_at for row in before]
-    starts = [row.times.created_at for row in after]
-    known_ends = [time for time in ends if time is not None]
-    known_starts = [time for time in starts if time is not None]
-    if len(known_ends) < len(ends) or len(known_starts) < len(starts):
-        raise NotTold("no parent is recorded, and not every row has its time of creation")
-    if max(known_ends) > min(known_starts):
+    if max(_times(before)) > min(_times(after)):
         raise NotTold(
             "no parent is recorded, and rows of one position are older than some of the one before"
         )
+
+
+def _times(rows: Sequence[OldDisk]) -> list[datetime]:
+    """Of creation, of all rows. Raises NotTold."""
+    times = [time for row in rows if (time := row.times.created_at) is not None]
+    if len(times) < len(rows):
+        raise NotTold("no parent is recorded, and not every row has its time of creation")
+    return times
