@@ -240,6 +240,8 @@ def test_a_stream_with_another_end_or_with_strange_messages_is_named(
         ("2026-11-23 16:18:02", "text"),
         ("BACKUP_STATUS_FAILED", "constant"),
         ("Hard disk 1", "text"),
+        ("/srv/backups/archive", "path"),
+        ("/gNwGjQziDcpkPVbg0PAdGXSNzgN4LDcKRPXtnwYmTw=", "text"),
     ],
 )
 def test_texts_have_kinds(text: str, kind: str) -> None:

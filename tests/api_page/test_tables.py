@@ -20,7 +20,8 @@ from tests.api_page.contract import (
     public_methods,
     public_services,
 )
-from tests.api_page.page import Page, parse
+from tests.api_page.page import Page, Setup, parse
+from tests.toolchain import BIN
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs" / "api.md"
@@ -31,6 +32,8 @@ GENERAL: Final = {"INVALID_ARGUMENT", "CATALOG_UNAVAILABLE", "INTERNAL"}
 _REASON: Final = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 _CODES: Final = re.compile(r"`([^`]+)`")
 _RPC: Final = re.compile(r"((?:[ \t]*//.*\n)+)[ \t]*rpc (\w+)\(")
+_MAKE: Final = re.compile(r"^make (.+)$", re.MULTILINE)
+_TARGET: Final = re.compile(r"^([a-z-]+):", re.MULTILINE)
 _LINK: Final = re.compile(r"\]\((?P<file>[^)#]*)(?:#(?P<anchor>[^)]*))?\)")
 
 
@@ -146,6 +149,15 @@ def test_links_lead_somewhere(page: Page) -> None:
             assert match["anchor"] in anchors, match[0]
         tried += 1
     assert tried > 15
+
+
+def test_what_the_page_has_its_reader_make_can_be_made(page: Page) -> None:
+    made = [step.command.text for step in page.steps if isinstance(step, Setup)]
+    assert len(made) == 1
+    targets = {word for line in _MAKE.findall(made[0]) for word in line.split()}
+    assert targets >= {"tools", "demo-up"}
+    assert targets <= set(_TARGET.findall((ROOT / "Makefile").read_text()))
+    assert f"PATH=$PWD/{BIN.relative_to(ROOT)}:$PATH" in made[0]
 
 
 @cache
