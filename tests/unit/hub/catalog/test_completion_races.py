@@ -5,14 +5,12 @@ wrong is done to the real server, at one statement of the transaction.
 """
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, ExceptionContext, event, text
+from sqlalchemy import text
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from hub.catalog.complete_job import complete_job
@@ -26,6 +24,15 @@ from hub.jobs.repositories import create_repository
 from hub.jobs.states import Status
 from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.conftest import Clock
+from tests.unit.hub.catalog.faults import (
+    DEADLOCK,
+    LOCK_TIMEOUT,
+    LOST,
+    errors_of,
+    impatient,
+    once,
+    once_at_commit,
+)
 from tests.unit.hub.catalog.story import Story, frozen
 
 on_mariadb = pytest.mark.parametrize(
@@ -40,9 +47,6 @@ STEPS = (
     "UPDATE backup_jobs",
     "UPDATE vm_backup_contexts",
 )
-DEADLOCK, LOCK_TIMEOUT = 1213, 1205
-LOST = {1927, 2006, 2013}  # killed, gone, lost while it asked
-
 NOT_MOVED = (Status.RUNNING, {Status.RUNNING}, 0, None)
 
 
@@ -76,58 +80,6 @@ def rows(story: Story, job: BackupJob) -> tuple[Status, set[Status], int, str | 
 
 def moved(job: BackupJob) -> tuple[Status, set[Status], int, str | None]:
     return (Status.COMPLETED, {Status.COMPLETED}, 1, job.id)
-
-
-@contextmanager
-def once(catalog: Catalog, words: str, act: Callable[[Any], object]) -> Iterator[None]:
-    """`act(driver's connection)` right before the next statement with these words; it has to come."""
-    fired: list[str] = []
-
-    def watch(connection: Connection, cursor: Any, statement: str, *more: object) -> None:
-        if words in statement and not fired:
-            fired.append(statement)
-            act(cursor.connection)
-
-    event.listen(catalog.engine, "before_cursor_execute", watch)
-    try:
-        yield
-    finally:
-        event.remove(catalog.engine, "before_cursor_execute", watch)
-    assert fired
-
-
-@contextmanager
-def once_at_commit(catalog: Catalog, act: Callable[[Any], object]) -> Iterator[None]:
-    """`act(driver's connection)` right before the next COMMIT; it has to come."""
-    fired: list[Connection] = []
-
-    def watch(connection: Connection) -> None:
-        if not fired:
-            fired.append(connection)
-            act(connection.connection.dbapi_connection)
-
-    event.listen(catalog.engine, "commit", watch)
-    try:
-        yield
-    finally:
-        event.remove(catalog.engine, "commit", watch)
-    assert fired
-
-
-@contextmanager
-def errors_of(catalog: Catalog, then: Callable[[], object] = lambda: None) -> Iterator[list[int]]:
-    """The numbers of the database's errors within the block; `then` is called at each."""
-    numbers: list[int] = []
-
-    def note(context: ExceptionContext) -> None:
-        numbers.append(context.original_exception.args[0])
-        then()
-
-    event.listen(catalog.engine, "handle_error", note)
-    try:
-        yield numbers
-    finally:
-        event.remove(catalog.engine, "handle_error", note)
 
 
 def test_two_completions_at_once_move_the_rows_once(
@@ -244,17 +196,10 @@ def test_completion_that_lost_a_deadlock_is_done_again(
 def test_completion_that_waited_too_long_for_a_lock_is_done_again(
     catalog: Catalog, parts: Parts, story: Story, sealed: BackupJob
 ) -> None:
-    def impatient(connection: Connection) -> None:
-        connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 1")
-
     with catalog.engine.connect() as other:
         other.execute(text("SELECT id FROM backup_jobs FOR UPDATE")).all()
-        event.listen(catalog.engine, "begin", impatient)
-        try:
-            with errors_of(catalog, then=other.rollback) as numbers:
-                complete_backup(parts, sealed.id, [])
-        finally:
-            event.remove(catalog.engine, "begin", impatient)
+        with impatient(catalog), errors_of(catalog, then=other.rollback) as numbers:
+            complete_backup(parts, sealed.id, [])
     assert numbers == [LOCK_TIMEOUT]
     assert rows(story, sealed) == moved(sealed)
 
@@ -334,4 +279,20 @@ def test_read_sees_one_moment_while_a_job_completes(
             assert pool.submit(story.complete, sealed).result(WAIT_S) is True
         job = find_job(session, sealed.id, with_disks=True)
         assert [job.status, *(disk.status for disk in job.disks)] == [Status.RUNNING] * 3
+    assert rows(story, sealed) == moved(sealed)
+
+
+@on_mariadb
+@pytest.mark.parametrize("restarted", [False, True])
+def test_end_of_a_job_never_waits_for_its_repository(
+    catalog: Catalog, story: Story, sealed: BackupJob, mariadb: MariadbServer, restarted: bool
+) -> None:
+    """A start and a deletion hold it while they wait for the context: they would deadlock."""
+    if restarted:
+        # Which index a foreign key is checked by is decided anew.
+        mariadb.stop()
+        mariadb.start()
+    with catalog.engine.connect() as other, impatient(catalog):
+        other.execute(text("SELECT id FROM backup_repositories FOR UPDATE")).all()
+        assert story.complete(sealed)
     assert rows(story, sealed) == moved(sealed)
