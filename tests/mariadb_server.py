@@ -29,10 +29,11 @@ class ServerNotReady(Exception):
 class MariadbServer:
     """One server process over a data folder of its own. One thread uses it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         """Makes the data folder; nothing runs yet. The folder's path must be short: a
-        socket's has room for 107 characters."""
+        socket's has room for 107 characters. `options` are more of the server's own."""
         self._folder = folder
+        self._options = options
         self._socket = folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
         subprocess.run(
@@ -76,6 +77,7 @@ class MariadbServer:
             # Quick: the machine may lose what it has not written, a killed server may not.
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-flush-method=nosync",
+            *self._options,
             *_user(),
         ]
         if setpriv := shutil.which("setpriv"):
@@ -104,14 +106,17 @@ class MariadbServer:
         """End it as a crash would."""
         self._end(signal.SIGKILL)
 
-    def url(self, database: str) -> str:
-        """The catalog URL of a database."""
+    def url(
+        self, database: str, *, user: str = "root", password: str | None = None, **more: str
+    ) -> str:
+        """The catalog URL of a database; `more` are further parameters."""
         return URL.create(
             "mysql+pymysql",
-            username="root",
+            username=user,
+            password=password,
             host="localhost",
             database=database,
-            query={"unix_socket": str(self._socket)},
+            query={"unix_socket": str(self._socket)} | more,
         ).render_as_string(hide_password=False)
 
     def run(self, statement: str, *values: object) -> tuple[tuple[Any, ...], ...]:
@@ -166,8 +171,8 @@ class MariadbServer:
 
 
 @contextmanager
-def private_mariadb() -> Iterator[MariadbServer]:
-    """A running server, ended and removed in every case.
+def private_mariadb(*options: str) -> Iterator[MariadbServer]:
+    """A running server, ended and removed in every case. `options` are its own, at the end.
 
     Where the programs are missing the test is skipped, or failed when CI=true.
     """
@@ -178,7 +183,7 @@ def private_mariadb() -> Iterator[MariadbServer]:
             pytest.fail(told, pytrace=False)
         pytest.skip(told)
     with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
-        server = MariadbServer(Path(folder))
+        server = MariadbServer(Path(folder), *options)
         try:
             server.start()
             yield server

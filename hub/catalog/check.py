@@ -63,7 +63,12 @@ def check_rows(catalog: Catalog) -> tuple[CheckedRows, list[Finding]]:
                 for model in (VmBackupContext, BackupJob, BackupDisk)
             )
         )
-        return counted, [finding for area, rule in RULES for finding in _ask(session, area, rule())]
+        return counted, broken_rules(session)
+
+
+def broken_rules(session: Session) -> list[Finding]:
+    """What the session's transaction sees of rows that break a rule."""
+    return [finding for area, rule in RULES for finding in _ask(session, area, rule())]
 
 
 def _ask(session: Session, area: str, question: Question) -> list[Finding]:
