@@ -128,25 +128,47 @@ class TestDefault:
         with catalog.read() as session:
             assert len(all_repositories(session)) == 10
 
-    def test_exactly_one_of_the_first_repositories_is_the_default_after_a_race(
+    @pytest.mark.parametrize("first", ["made", "set"])
+    def test_later_one_of_two_that_both_become_the_default_is_it(
+        self, catalog: Catalog, first: str
+    ) -> None:
+        def make(session: Session) -> None:
+            add_repository(
+                session, repository_id="a", name="a", path="/srv/a", default=True, now=NOON
+            )
+
+        def change(session: Session) -> None:
+            set_default_repository(session, "repo-other")
+
+        @retry_catalog
+        def second() -> None:
+            with catalog.write() as session:
+                (change if first == "made" else make)(session)
+
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.write() as session:
+                (make if first == "made" else change)(session)
+                waiting = pool.submit(second)
+                with pytest.raises(TimeoutError):
+                    waiting.result(LOOK_S)
+            waiting.result(WAIT_S)
+        assert defaults(catalog) == ["other" if first == "made" else "a"]
+
+    def test_second_of_two_first_repositories_is_not_the_default(
         self, empty_catalog: Callable[[], Catalog]
     ) -> None:
         catalog = empty_catalog()
         catalog.upgrade()
-        barrier = threading.Barrier(4)
-
-        @retry_catalog
-        def make(name: str) -> None:
-            add(catalog, name)
-
-        def race(name: str) -> None:
-            barrier.wait(WAIT_S)
-            make(name)
-
-        with ThreadPoolExecutor(4) as pool:
-            for one in [pool.submit(race, name) for name in "abcd"]:
-                one.result(WAIT_S)
-        assert len(defaults(catalog)) == 1
+        with ThreadPoolExecutor(1) as pool:
+            with catalog.write() as session:
+                add_repository(
+                    session, repository_id="m", name="m", path="/srv/m", default=False, now=NOON
+                )
+                waiting = pool.submit(add, catalog, "a")
+                with pytest.raises(TimeoutError):
+                    waiting.result(LOOK_S)
+            assert not waiting.result(WAIT_S).is_default
+        assert defaults(catalog) == ["m"]
 
 
 class TestNames:
