@@ -112,6 +112,12 @@ def find_context(session: Session, context_id: str) -> VmBackupContext:
     return context
 
 
+def context_ids(session: Session, repository_id: str) -> set[str]:
+    """Of all contexts in the repository: the names of its folders."""
+    query = select(VmBackupContext.context_id).where(VmBackupContext.repository_id == repository_id)
+    return set(session.scalars(query))
+
+
 def lock_context(session: Session, context_id: str) -> None:
     """Hold the context's row until the transaction ends. Raises ContextNotFound.
 

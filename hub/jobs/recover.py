@@ -5,6 +5,7 @@ from typing import Final
 import structlog
 
 from hub.catalog.agents import record_all_away
+from hub.catalog.contexts import context_ids
 from hub.catalog.end_job import completed_jobs, live_job_ids, unsuccessful_jobs
 from hub.catalog.repositories import all_repositories
 from hub.errors import HubRestarted
@@ -36,11 +37,12 @@ def recover(parts: Parts) -> None:
         rows = all_repositories(session)
         unsuccessful = unsuccessful_jobs(session)
         completed = {row.id: completed_jobs(session, row.id) for row in rows}
+        contexts = {row.id: context_ids(session, row.id) for row in rows}
     usable: dict[str, Repository] = {}
     for row in rows:
         try:
             usable[row.id] = open_repository(row)
-            removed = usable[row.id].remove_partials(completed[row.id])
+            removed = usable[row.id].remove_partials(completed[row.id], contexts=contexts[row.id])
         except SendenseError as error:
             _log.error("repository_unusable", repository=row.name, error=str(error))
             continue

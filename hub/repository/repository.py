@@ -30,6 +30,7 @@ from hub.repository.paths import (
     LAYER_SUFFIX,
     MANIFEST_SUFFIX,
     PARTIAL_SUFFIX,
+    PROBE_PREFIX,
     REPOSITORY_FACTS,
     backing_name,
     checked_layer_path,
@@ -47,6 +48,8 @@ from shared.errors import InvalidArgument
 
 # What a new file system has in its root.
 _OF_THE_FILE_SYSTEM: Final = frozenset({"lost+found"})
+# What is written into the folder itself begins with one of these.
+_OWN_NAMES: Final = (REPOSITORY_FACTS, PROBE_PREFIX)
 _log = structlog.get_logger(__name__)
 
 
@@ -67,12 +70,8 @@ class Repository:
 
         Raises RepositoryUnusable, RepositoryFull.
         """
-        if not path.is_absolute():
-            raise RepositoryUnusable(str(path), "the path must be absolute")
         try:
-            for above in path.parents:
-                if (above / REPOSITORY_FACTS).exists():
-                    raise RepositoryUnusable(str(path), f"lies within the repository {above}")
+            _require_outermost(path)
             if not path.is_dir():
                 path.mkdir(mode=0o750)
                 sync_folder(path.parent)
@@ -93,6 +92,24 @@ class Repository:
         )
         if strangers:
             raise RepositoryUnusable(str(path), f"is not empty: it has {strangers[0]!r}")
+        return cls._marked(path, repository_id, name)
+
+    @classmethod
+    def adopt(cls, path: Path, *, repository_id: str, name: str) -> "Repository":
+        """Take over a folder with files of another system, which stay as they are; or one of this id.
+
+        Raises RepositoryUnusable, RepositoryFull.
+        """
+        try:
+            _require_outermost(path)
+            if not path.is_dir():
+                raise RepositoryUnusable(str(path), "is no folder")
+        except OSError as error:
+            raise translated(error, path) from error
+        return cls._marked(path, repository_id, name)
+
+    @classmethod
+    def _marked(cls, path: Path, repository_id: str, name: str) -> "Repository":
         with os_errors_of(path):
             if not create_file_durably(path / REPOSITORY_FACTS, mark_bytes(repository_id, name)):
                 # Somebody else was quicker; it is theirs unless they wanted the same.
@@ -199,22 +216,26 @@ class Repository:
         self._check_identity()
         remove_file(self.path, path)
 
-    def remove_partials(self, completed: Collection[str] = ()) -> list[str]:
+    def remove_partials(
+        self, completed: Collection[str] = (), *, contexts: Collection[str] | None = None
+    ) -> list[str]:
         """Remove what unfinished uploads left; for start-up, when nothing is being written.
 
         Partial files, manifests of layers that were never sealed, and folders
         that are empty then. `completed` are the ids of restore points: nothing
         in their folders is touched, and a layer that is missing there is
-        logged. So is a folder that cannot be read. Returns the files' paths,
-        relative. Raises RepositoryUnusable, LayerWriteFailed.
+        logged. So is a folder that cannot be read. Of folders that are none of
+        `contexts` (None: all are) nothing is touched: a repository may have
+        been another system's, whose files have names of their own. Returns the
+        files' paths, relative. Raises RepositoryUnusable, LayerWriteFailed.
         """
         removed = []
         with os_errors_of(self.path):
             for path in sorted(self.path.iterdir()):
-                if _is_leftover(path):
+                if path.name.startswith(_OWN_NAMES) and _is_leftover(path):
                     path.unlink()
                     removed.append(path.name)
-            for folder in self._job_folders():
+            for folder in self._job_folders(contexts):
                 try:
                     if folder.name in completed:
                         self._report_missing(folder)
@@ -240,10 +261,12 @@ class Repository:
             if not layer.exists():
                 _log.error("layer_missing", layer=str(layer.relative_to(self.path)))
 
-    def _job_folders(self) -> list[Path]:
+    def _job_folders(self, contexts: Collection[str] | None) -> list[Path]:
         found: list[Path] = []
         for context in _folders(self.path):
             if context.name in _OF_THE_FILE_SYSTEM:
+                continue
+            if contexts is not None and context.name not in contexts:
                 continue
             try:
                 found += _folders(context)
@@ -282,6 +305,15 @@ class Repository:
     def _check_identity(self) -> None:
         """Raise RepositoryUnusable unless this repository's mark is in the folder."""
         read_mark(self.path, self.repository_id)
+
+
+def _require_outermost(path: Path) -> None:
+    """Raises RepositoryUnusable unless the path is absolute and in no repository; OSError."""
+    if not path.is_absolute():
+        raise RepositoryUnusable(str(path), "the path must be absolute")
+    for above in path.parents:
+        if (above / REPOSITORY_FACTS).exists():
+            raise RepositoryUnusable(str(path), f"lies within the repository {above}")
 
 
 def _is_leftover(path: Path) -> bool:
