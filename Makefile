@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint format clients demo demo-up demo-down bench-quick bench-catalog clean
+.PHONY: help setup tools test lint format clients breaking release-protos demo demo-up demo-down bench-quick bench-catalog clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -21,12 +21,18 @@ tools: setup ## make grpcurl, Go, Node and their plugins ready, for tests and ge
 test: tools ## run all tests
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-lint: setup ## check format, style, types, import directions and protos
+lint: setup breaking ## check format, style, types, import directions and protos
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy -p hub -p agent -p shared -p simulator -p sendense -p tools -p bench
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/buf lint
+
+breaking: setup ## check that peers of the last release understand today's protos
+	@$(PYTHON) scripts/released_protos.py check
+
+release-protos: setup ## keep today's protos as those of a release: make release-protos VERSION=x.y.z
+	@$(PYTHON) scripts/released_protos.py release "$(VERSION)"
 
 format: setup ## put the code into the project's format
 	@$(BIN)/ruff format .

@@ -33,7 +33,8 @@ class Program(NamedTuple):
 # The -core packages of MariaDB bring the server program without the system
 # service: the catalog tests start private servers of their own.
 PROGRAMS = (
-    Program("qemu-img", "qemu-utils", "judges the layers in tests, demo and benchmark"),
+    Program("qemu-img", "qemu-utils", "judges layers: in tests, demo, benchmark, and old ones"),
+    Program("qemu-nbd", "qemu-utils", "reads the layers of an earlier system"),
     Program("mkfs.ext4", "e2fsprogs", "makes the file system of the demo's disk"),
     Program("debugfs", "e2fsprogs", "finds files on the demo's disk"),
     Program("mariadbd", "mariadb-server-core", "catalog tests"),
