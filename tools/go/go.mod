@@ -1,4 +1,4 @@
-module sendense.invalid/tools
+module sendense.internal/tools
 
 go 1.25.0
 
