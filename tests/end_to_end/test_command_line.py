@@ -3,12 +3,14 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sendense.cli.main import run
 from simulator.disks.disk import DiskSpec
 from simulator.site import SimulatedSite
-from tests.end_to_end.processes import BIN, Agent, Hub
+from tests.end_to_end.processes import BIN, Agent, Hub, wait_for
 from tests.end_to_end.restores import Witness
 
 MIB = 1 << 20
@@ -66,6 +68,136 @@ def test_the_main_job_from_the_command_line(
         done = _sendense(hub, *command)
         assert done.returncode == 0
         assert done.stdout.strip()
+
+
+class Shell:
+    """The command in this process: a start of Python for each of many commands takes long."""
+
+    def __init__(self, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+        self._hub = hub
+        self._capsys = capsys
+
+    def run(self, command: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        self._capsys.readouterr()
+        code = run(["--hub", self._hub.address, *command.split()])
+        return code, *self._capsys.readouterr()
+
+    def ok(self, command: str) -> str:
+        code, out, err = self.run(command)
+        assert code == 0, f"{command}: {err}"
+        return out
+
+    def json(self, command: str) -> Any:
+        return json.loads(self.ok(f"--json {command}"))
+
+    def refused(self, command: str, reason: str) -> None:
+        code, out, err = self.run(command)
+        assert code == 5, f"{command}: {out}{err}"
+        assert f"({reason})" in err
+
+
+@pytest.fixture
+def shell(hub: Hub, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(hub, capsys)
+
+
+def test_backups_are_administered_from_the_command_line(
+    site: SimulatedSite, agent: Agent, hub: Hub, shell: Shell
+) -> None:
+    vm = site.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=8 * MIB, content=b"data" * MIB)])
+    site.add_vm("diskless", disks=[])
+    agent.start()
+    assert "diskless" in shell.ok("vm list --not-protected")
+    jobs = []
+    for step in range(3):
+        vm.disks[0].write(step * 65536, b"change")
+        jobs.append(shell.json("backup start pgtest1 --wait")["job_id"])
+    first, second, third = jobs
+    assert "pgtest1" in shell.ok("vm list --protected")
+    assert "pgtest1" not in shell.ok("vm list --not-protected")
+
+    # Lists by what is asked for.
+    def listed(options: str) -> list[str]:
+        return [job["job_id"] for job in shell.json(f"job list {options}")["backups"]]
+
+    assert listed("--vm pgtest1") == [third, second, first]
+    assert listed("--oldest-first --limit 2") == [first, second]
+    assert listed("--type full") == [first]
+    assert listed("--status completed --since 1h") == [third, second, first]
+    assert listed("--until 1h") == []
+
+    # Disks: the chain, and what the next increment builds on.
+    chain = shell.json(f"disk chain {third} 0")
+    assert [layer["job_id"] for layer in chain["layers"]] == [third, second, first]
+    assert [layer["problem"] for layer in chain["layers"]] == ["", "", ""]
+    assert "3 layers, " in shell.ok(f"disk chain {third} 0")
+    disk = shell.json(f"disk show {third} 0")["disk"]
+    change_id = shell.json("disk change-id pgtest1 0")
+    assert change_id["disk_change_id"] == disk["disk_change_id"]
+    assert (change_id["job_id"], change_id["disk_id"]) == (third, disk["disk_id"])
+
+    # A failed job is retried, and fails again.
+    assert shell.run("backup start diskless --wait")[0] == 1
+    (failed,) = listed("--status failed")
+    code, out, _ = shell.run(f"--json job retry {failed} --wait")
+    assert code == 1
+    assert json.loads(out)["retry_of_job_id"] == failed
+    shell.refused(f"job retry {first}", "JOB_NOT_UNSUCCESSFUL")
+
+    # Statistics count what happened.
+    statistics = shell.json("statistics --days 2")
+    assert int(statistics["now"]["restore_points"]) == 3
+    assert int(statistics["total"]["jobs_completed"]) == 3
+    assert int(statistics["total"]["jobs_failed"]) == 2
+    assert len(statistics["days"]) == 2
+    assert "restore points" in shell.ok("statistics")
+
+    # What others build on goes only with them.
+    shell.refused(f"job delete {second} --yes", "JOB_HAS_DEPENDANTS")
+    deleted = shell.json(f"job delete {second} --cascade --yes")
+    assert deleted["job_ids"] == [third, second]
+    assert listed("--vm pgtest1") == [first]
+    assert all(first in file for file in hub.files())
+    (context,) = shell.json("context list --vm pgtest1")["contexts"]
+    assert shell.ok(f"context delete {context['context_id']} --yes") == f"{first}: deleted\n"
+    assert hub.files() == []
+
+
+def test_places_are_administered_from_the_command_line(
+    tmp_path: Path, site: SimulatedSite, agent: Agent, shell: Shell
+) -> None:
+    site.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=2 * MIB, content=b"data" * 1000)])
+    agent.start()
+    shell.ok(f"repository create second {tmp_path / 'second'}")
+    checks = shell.json("repository test second")["checks"]
+    assert [check["name"] for check in checks] == ["mark", "space", "write", "read", "remove"]
+    shell.ok("repository rename second spare")
+    shell.ok("repository set-default spare")
+    listed = shell.json("repository list")["repositories"]
+    assert [item["name"] for item in listed if item["is_default"]] == ["spare"]
+    shell.refused("repository delete spare --yes", "REPOSITORY_IS_DEFAULT")
+    shell.ok("repository set-default default")
+    assert "disabled" in shell.ok("repository disable spare")
+    shell.refused("backup start pgtest1 --repository spare", "REPOSITORY_DISABLED")
+    shell.ok("repository enable spare")
+    shell.ok("backup start pgtest1 --repository spare --wait")
+    shell.refused("repository delete spare --yes", "REPOSITORY_NOT_EMPTY")
+    (context,) = shell.json("context list --repository spare")["contexts"]
+    shell.ok(f"context delete {context['context_id']} --yes")
+    assert shell.ok("repository delete spare --yes") == "spare: deleted\n"
+
+    assert "draining" in shell.ok("agent drain lab")
+    shell.refused("backup start pgtest1", "AGENT_DRAINING")
+    assert "draining" not in shell.ok("agent resume lab")
+    shell.ok("backup start pgtest1 --wait")
+    shell.refused("agent remove lab --yes", "AGENT_CONNECTED")
+    agent.stop()
+    wait_for("agent gone", lambda: not shell.json("agent list")["agents"][0]["connected"])
+    assert shell.ok("agent remove lab --yes") == "lab: removed\n"
+    assert shell.ok("agent list") == "no agents\n"
+    assert shell.ok("vm list") == "no VMs\n"
+    assert "pgtest1" in shell.ok("context list")
 
 
 @pytest.mark.parametrize(
