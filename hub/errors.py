@@ -489,6 +489,14 @@ class RepositoryNotEmpty(SendenseError):
     contexts: int
     problem: str
 
+    def __str__(self) -> str:
+        if self.contexts:
+            return super().__str__()
+        return (
+            f"repository {self.repository!r} is not empty: {self.problem}; "
+            "the hub goes on with it, see its log"
+        )
+
 
 @dataclass(eq=False)
 class RepositoryIsDefault(SendenseError):
