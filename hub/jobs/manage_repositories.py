@@ -21,9 +21,11 @@ from hub.repository.mark import remove_mark, rename_in_mark
 from hub.repository.probe import CHECKS, Check, checks
 from shared.errors import InvalidArgument, SendenseError
 
-# For a file system to write a small file, or to remove one; and to pass a test.
-CHANGE_S: Final = 20.0
-TEST_S: Final = 30.0
+# How long a file system is waited for: to change a small file, to pass a test, to remove
+# files of deleted jobs. Callers wait for an answer for half a minute in all.
+CHANGE_S: Final = 5.0
+TEST_S: Final = 15.0
+REMOVALS_S: Final = 10.0
 Change = Callable[..., BackupRepository]
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +62,7 @@ def rename_repository(parts: Parts, repository: str, new_name: str) -> Repositor
 def set_default_repository(parts: Parts, repository: str) -> RepositoryState:
     """Raises RepositoryNotFound, RepositoryDisabled."""
     row = _changed(parts, changes.set_default_repository, _find(parts, repository).id)
+    _log.info("default_repository_set", repository=row.name)
     return state_of(parts, row)
 
 
@@ -83,8 +86,8 @@ def delete_repository(parts: Parts, repository: str) -> RepositoryState:
     state = state_of(parts, row)
     with parts.catalog.read() as session:
         left = changes.jobs_with_files(session, row.id)
-    if left:
-        remove_deleted_files(parts, left)
+    if left and not state.problem:
+        remove_deleted_files(parts, left, budget_s=REMOVALS_S)
     # Whoever makes a repository of the folder meanwhile would lose the mark again.
     with parts.folders.alone(row.path):
         _delete(parts, row.id)
