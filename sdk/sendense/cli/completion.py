@@ -141,9 +141,8 @@ def _offered(
     worker = threading.Thread(target=collect, name="completion", daemon=True)
     worker.start()
     worker.join(DEADLINE_S)
-    offers = dict(reversed(found))
-    return [
-        (word, offers[word])
-        for word in dict.fromkeys(word for word, _ in found)
-        if word.startswith(incomplete) and _HARMLESS.fullmatch(word)
-    ]
+    offers: dict[str, str] = {}
+    for word, about in list(found):
+        if word.startswith(incomplete) and _HARMLESS.fullmatch(word):
+            offers.setdefault(word, about)
+    return list(offers.items())

@@ -12,7 +12,9 @@ from sendense.cli.text import plain
 
 def check_can_ask(*, yes: bool) -> None:
     """Refuse, before anything is asked from the hub, what nobody can confirm. Raises InvalidArgument."""
-    if not yes and not sys.stdin.isatty():
+    # A program may have been started without any standard input: there is none to ask then.
+    can_ask = sys.stdin is not None and sys.stdin.isatty()
+    if not yes and not can_ask:
         raise InvalidArgument(
             "nobody can be asked, since standard input is no terminal: give --yes to go ahead",
             reason="CONFIRMATION_NEEDED",

@@ -1,5 +1,6 @@
 """Commands of the administration: what they show, send and return."""
 
+import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -329,7 +330,9 @@ def test_retried_job_is_followed_to_its_end(hub, capsys, status):
         "agent remove site-1",
     ],
 )
-def test_deleting_without_a_terminal_needs_yes(hub, capsys, words):
+@pytest.mark.parametrize("stdin", ["pipe", "none"])
+def test_deleting_without_a_terminal_needs_yes(hub, capsys, monkeypatch, words, stdin):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n") if stdin == "pipe" else None)
     assert run(words.split()) == ExitCode.USAGE
     assert capsys.readouterr().err == (
         "error: nobody can be asked, since standard input is no terminal: "

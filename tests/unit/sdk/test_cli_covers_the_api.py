@@ -1,15 +1,18 @@
 """Every public RPC is reachable from the command line."""
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
-from sendense.cli.main import run
+from sendense.cli.main import app, run
 from tests.unit.sdk.cli_world import JOB_ID, furnish, job
 from tests.unit.sdk.client_hub import ClientHub, draw, stored
 from tests.unit.sdk.hub_services import public_rpcs
 
+README = Path(__file__).parents[3] / "sdk" / "README.md"
 COMMANDS = {
     "CancelBackup": f"job cancel {JOB_ID}",
     "CreateRepository": "repository create second /srv/second",
@@ -70,3 +73,19 @@ def test_command_has_help(rpc: str, capsys: pytest.CaptureFixture[str]) -> None:
     named = words[:1] if words[0] in ("restore", "statistics") else words[:2]
     assert run([*named, "--help"]) == 0
     assert f"Usage: sendense {' '.join(named)} " in capsys.readouterr().out
+
+
+def test_readme_lists_every_command_and_no_other():
+    listed = set()
+    for line in README.read_text().splitlines():
+        match = re.match(r"sendense ([a-z]+) ([a-z|-]+)?", line)
+        if match is None:
+            continue
+        group, names = match.groups()
+        listed |= {f"{group} {name}" for name in names.split("|")} if names else {group}
+    program = typer.main.get_command(app)
+    there = set()
+    for group, command in program.commands.items():
+        names = getattr(command, "commands", None)
+        there |= {f"{group} {name}" for name in names} if names else {group}
+    assert listed == there
