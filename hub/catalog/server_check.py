@@ -1,4 +1,4 @@
-"""Whether a server can hold a catalog: its version, and InnoDB."""
+"""Whether a server is new enough to hold a catalog."""
 
 import re
 from typing import Final
@@ -18,15 +18,6 @@ def require_fit(connection: Connection) -> None:
     problem = version_problem(version)
     if problem:
         raise ConfigurationError("catalog_url", problem)
-    support = connection.scalar(
-        text("SELECT support FROM information_schema.engines WHERE engine = 'InnoDB'")
-    )
-    if support not in ("YES", "DEFAULT"):
-        raise ConfigurationError(
-            "catalog_url",
-            "the server runs without InnoDB, so it has no transactions and no foreign keys; "
-            "switch InnoDB on",
-        )
 
 
 def version_problem(version: str) -> str:

@@ -13,6 +13,7 @@ _UNREACHABLE: Final = {2002, 2003}
 _LOST: Final = {1053, 1152, 1927, 2006, 2013, 2055}
 _BUSY: Final = {1040, 1203, 1226}
 _READ_ONLY: Final = {1290, 1836}
+_UNKNOWN_VARIABLE: Final = 1193
 _TLS: Final = 2026
 
 
@@ -42,6 +43,11 @@ def in_words(error: BaseException | None, url: URL) -> str:
         return f"{place}: the server takes no more connections, see max_connections: {message}"
     if number in _READ_ONLY:
         return f"{place}: the server takes no changes, it may be a replica: {message}"
+    if number == _UNKNOWN_VARIABLE and "innodb" in message:
+        return (
+            f"{place}: the server runs without InnoDB, so without transactions and foreign keys; "
+            f"switch InnoDB on: {message}"
+        )
     if number == _TLS:
         return f"{place}: no TLS connection: {message}"
     return f"{place}: {message}"
