@@ -29,6 +29,8 @@ from hub.config import (
     warn_of_configuration,
 )
 from hub.db_commands import db
+from hub.import_legacy_command import EXIT_CODES as IMPORT_EXIT_CODES
+from hub.import_legacy_command import import_legacy
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
 from hub.main import serve as serve_hub
@@ -140,6 +142,9 @@ def serve(
     configure_logging(settings.log_level)
     warn_of_configuration(settings)
     serve_hub(settings, ready_file)
+
+
+app.command("import-legacy", epilog=IMPORT_EXIT_CODES)(import_legacy)
 
 
 def main() -> None:
