@@ -121,7 +121,7 @@ def show_chain(
                 Column("Created", spare=2),
                 number("Capacity", spare=3),
                 number("Stored"),
-                words("Layer", spare=1),
+                Column("Layer", spare=5),
                 words("Problem"),
             ),
             [_layer(layer) for layer in found.layers],
