@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
-from hub.catalog.bases import FrozenDisk
-from hub.catalog.models import BackupDisk
+from hub.catalog.bases import FrozenDisk, base_candidates
+from hub.catalog.models import BackupDisk, BackupJob
 from hub.jobs.states import BackupType, Event
 from tests.unit.hub.catalog.story import GIB, PGTEST, Story, frozen
 
@@ -164,3 +165,23 @@ def test_full_instead_clears_the_base_before_the_layer_exists(story: Story) -> N
     assert after.disks[0].base_disk_id is None
     assert after.disks[0].backup_type is after.backup_type is BackupType.FULL
     assert "the host forgot" in after.warnings[0]["message"]
+
+
+def test_imported_job_is_never_a_base_and_the_warning_says_why(story: Story) -> None:
+    imported = story.whole()
+    with story.catalog.write() as session:
+        session.execute(
+            update(BackupJob).where(BackupJob.id == imported.id).values(imported_at=story.now())
+        )
+        session.execute(update(BackupDisk).values(legacy_id="old-1", root_digest=None))
+        assert base_candidates(session, imported.vm_backup_context_id) == []
+    job = story.start()
+    (disk,) = story.open(job)
+    assert (disk.base_disk_id, disk.backup_type) == (None, BackupType.FULL)
+    (warning,) = story.job(job).warnings
+    assert warning["code"] == "FULL_INSTEAD_OF_INCREMENTAL"
+    assert f"{imported.id}, was imported from an earlier system" in warning["message"]
+    story.seal(job, 0)
+    story.complete(job)
+    # From then on, increments as ever.
+    assert story.whole().disks[0].base_disk_id == disk.id
