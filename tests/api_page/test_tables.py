@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 from google.protobuf.descriptor import Descriptor
+from grpc import StatusCode
 
 import hub
 from shared.errors import SendenseError
@@ -21,6 +22,7 @@ from tests.api_page.contract import (
     public_services,
 )
 from tests.api_page.page import Page, Setup, parse
+from tests.api_page.statuses import EXIT_CODE_BASE
 from tests.toolchain import BIN
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -134,6 +136,14 @@ def test_general_reasons_are_in_the_chapter_of_errors(page: Page) -> None:
     assert {row[1].strip("`") for row in rows} == GENERAL
     for code, reason, *_ in rows:
         assert code in _statuses()[reason.strip("`")]
+
+
+def test_exit_codes_are_those_of_grpcurl(page: Page) -> None:
+    shown = {int(row[0]): row[1] for row in _rows(page.sections["Errors"], "exit code")}
+    codes = {number: name for number, name in shown.items() if number > EXIT_CODE_BASE}
+    assert codes == {EXIT_CODE_BASE + StatusCode[name].value[0]: name for name in codes.values()}
+    told = {StatusCode[name].name for names in _statuses().values() for name in names}
+    assert told - {StatusCode.CANCELLED.name} <= set(codes.values())
 
 
 def test_links_lead_somewhere(page: Page) -> None:
