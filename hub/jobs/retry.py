@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import structlog
+
 from hub.catalog.models import BackupJob
 from hub.catalog.queries import find_job
 from hub.catalog.start_job import job_of_request
@@ -13,6 +15,7 @@ from hub.jobs.states import Status
 from shared.errors import InvalidArgument
 
 UNSUCCESSFUL: Final = (Status.FAILED, Status.CANCELLED)
+_log = structlog.get_logger(__name__)
 
 
 def retry_backup(parts: Parts, job_id: str, request_id: str = "") -> BackupJob:
@@ -33,6 +36,7 @@ def retry_backup(parts: Parts, job_id: str, request_id: str = "") -> BackupJob:
             raise InvalidArgument("request_id", f"started {repeated.id}, no retry of {job_id}")
         if original.status not in UNSUCCESSFUL:
             raise JobNotUnsuccessful(job_id, original.status)
+        _log.info("job_retried", job_id=job_id)
         return begin_backup(
             parts,
             NewJob(

@@ -100,14 +100,7 @@ def begin_backup(parts: Parts, new: NewJob) -> BackupJob:
     job = _record(parts, new)
     # Only now, with the row committed, may anybody else hear of the job.
     parts.metrics.jobs_started.inc()
-    _log.info(
-        "job_started",
-        job_id=job.id,
-        vm=vm.name,
-        site=vm.site,
-        repository=repository.name,
-        retry_of=new.retry_of,
-    )
+    _log.info("job_started", job_id=job.id, vm=vm.name, site=vm.site, repository=repository.name)
     command = pb.StartJob(
         job_id=job.id,
         vmware_vm_id=vm.moref,
