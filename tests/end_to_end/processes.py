@@ -75,9 +75,12 @@ class Program:
 
 
 class Hub:
-    """A hub process over a state folder; stop and start keep the folder and the port."""
+    """A hub process over a state folder; stop and start keep the folder and the port.
 
-    def __init__(self, folder: Path) -> None:
+    Its catalog is the SQLite file there, or the database that `catalog_url` names.
+    """
+
+    def __init__(self, folder: Path, catalog_url: str | None = None) -> None:
         self.folder = folder
         self.state = folder / "hub"
         self.repository = self.state / "repository"
@@ -87,6 +90,7 @@ class Hub:
             [
                 BIN / "sendense-hub",
                 *("init", "--state-dir", self.state, "--repository", self.repository),
+                *(("--catalog-url", catalog_url) if catalog_url else ()),
             ],
             check=True,
             capture_output=True,
