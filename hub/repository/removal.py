@@ -116,7 +116,7 @@ def _remove_facts(name: str, parent: int) -> None:
     """The job's facts go first: a folder that is half removed is no restore point to anybody."""
     folder = os.open(name, _FOLDER, dir_fd=parent)
     try:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(JOB_FACTS, dir_fd=folder)
     finally:
         os.close(folder)
