@@ -221,6 +221,9 @@ def _problem(backup: OldBackup) -> str:
     if job is None and all(disk.is_unsuccessful for disk in backup.disks):
         return f"the backup is {first.status}"
     for disk in backup.disks:
+        if disk.problem:
+            return f"{disk.refs[0]}: {disk.problem}"
+    for disk in backup.disks:
         if (disk.vm.vm_name, disk.vm.context_id) != (first.vm.vm_name, first.vm.context_id):
             return f"it has disks of several VMs: {first.vm.vm_name}, {disk.vm.vm_name}"
         if disk.vm.repository_id != first.vm.repository_id:
@@ -240,9 +243,6 @@ def _problem(backup: OldBackup) -> str:
             )
         if job.status != COMPLETED:
             return f"the backup is {job.status}"
-    for disk in backup.disks:
-        if disk.problem:
-            return f"{disk.refs[0]}: {disk.problem}"
     for one, other in pairwise(backup.disks):
         if one.disk_index == other.disk_index:
             return f"it has disk {one.disk_index} twice: {one.refs[0]}, {other.refs[0]}"

@@ -148,10 +148,11 @@ class _Examination:
             )
         if recorded is not None:
             expected = self._file_of.get(recorded.legacy_id)
-            if facts.backing != expected:
+            # Without a file the parent is left out, and so is what builds on it.
+            if expected is not None and facts.backing != expected:
                 raise ImageUnfit(
                     f"builds on {facts.backing}; its recorded parent is {recorded.legacy_id}, "
-                    f"whose file is {expected or 'not known'}"
+                    f"whose file is {expected}"
                 )
             return recorded
         found = [

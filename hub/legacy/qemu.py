@@ -80,9 +80,8 @@ def qemu_img(*arguments: str, timeout_s: float, fine: Sequence[int] = (0,)) -> d
 
 
 def said(stderr: bytes) -> str:
-    """The last words of a program of QEMU, on one line, without the image's description."""
-    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    text = lines[-1].strip() if lines else ""
+    """What a program of QEMU told, on one line, without its name and the image's description."""
+    text = " ".join(stderr.decode(errors="replace").split())
     text = text.removeprefix("qemu-img: ").removeprefix("qemu-nbd: ")
     start, end = text.find("'json:{"), text.rfind("}': ")
     if 0 <= start < end:
