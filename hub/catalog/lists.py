@@ -1,16 +1,16 @@
 """Lists of jobs, contexts and disks, page by page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 from sqlalchemy.sql.base import ExecutableOption
 
 from hub.catalog.contexts import find_context
-from hub.catalog.job_keys import GROWTH, JobKeys, first_jobs
+from hub.catalog.job_keys import JobKeys, first_jobs
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.catalog.paging import decode_token, encode_token, page_rows
 from hub.catalog.queries import find_job
@@ -23,6 +23,12 @@ Key = TypeVar("Key", str, int)
 Model = TypeVar("Model", BackupJob, VmBackupContext, BackupDisk)
 # MariaDB makes a temporary table of a list of 1,000 keys.
 KEYS_AT_ONCE: Final = 500
+
+
+class _DiskKey(NamedTuple):
+    run_number: int
+    disk_index: int
+    disk_id: int
 
 
 class JobOrder(StrEnum):
@@ -122,47 +128,60 @@ def list_disks(
         raise InvalidArgument("context_id", "name either a context or a job")
     after = decode_token(page_token, int, int)
     if job_id:
-        find_job(session, job_id)
-        query = _disks_after(after).where(BackupDisk.backup_job_id == job_id)
-        disk_ids = session.scalars(query.limit(rows + 1)).all()
+        runs = {job_id: find_job(session, job_id).run_number}
+        keys = _disks_after(session, runs, after)
     else:
-        newest = find_context(session, context_id).total_backups_run
-        disk_ids = _newest_disks(session, context_id, newest, after, rows + 1)
-    found, more = _page(disk_ids, rows)
-    disks = _in_order(
-        session,
-        BackupDisk,
-        BackupDisk.id,
-        found,
-        joinedload(BackupDisk.job),
-        joinedload(BackupDisk.base),
-    )
-    return disks, encode_token(disks[-1].job.run_number, disks[-1].disk_index) if more else ""
+        find_context(session, context_id)
+        keys = _newest_disks(session, context_id, after, rows + 1)
+    found, more = _page(keys, rows)
+    disk_ids = [key.disk_id for key in found]
+    disks = _in_order(session, BackupDisk, BackupDisk.id, disk_ids, joinedload(BackupDisk.base))
+    return disks, encode_token(found[-1].run_number, found[-1].disk_index) if more else ""
 
 
 def _newest_disks(
-    session: Session, context_id: str, newest: int, after: list[int] | None, rows: int
-) -> Sequence[int]:
-    """Ids of the first `rows` disks of a context. Looked for among as many of its jobs,
-    most of which have a disk, then among more: not in the jobs of years."""
-    query = _disks_after(after).where(BackupJob.vm_backup_context_id == context_id).limit(rows)
-    first = newest if after is None else min(newest, after[0])
-    jobs = rows
-    while jobs < first:
-        found = session.scalars(query.where(BackupJob.run_number > first - jobs)).all()
-        if len(found) == rows:
-            return found
-        jobs *= GROWTH
-    return session.scalars(query).all()
+    session: Session, context_id: str, after: list[int] | None, rows: int
+) -> list[_DiskKey]:
+    """At least the first `rows` disks of a context, if it has as many.
+
+    Job by job, since a join of both tables may be sorted by the planner as a whole.
+    Jobs without a disk are passed over, however many failed one after the other.
+    """
+    run = BackupJob.run_number
+    newest_first = (
+        select(BackupJob.id, run)
+        .where(BackupJob.vm_backup_context_id == context_id)
+        .order_by(run.desc())
+        .limit(rows)
+    )
+    query = newest_first if after is None else newest_first.where(run <= after[0])
+    found: list[_DiskKey] = []
+    while len(found) < rows:
+        runs: dict[str, int] = {row[0]: row[1] for row in session.execute(query)}
+        if not runs:
+            break
+        found += _disks_after(session, runs, after)
+        query = newest_first.where(run < min(runs.values()))
+    return found
 
 
-def _disks_after(after: list[int] | None) -> Select[int]:
-    """Ids of disks behind a page's last one, in the list's order."""
-    run, index = BackupJob.run_number, BackupDisk.disk_index
-    query = select(BackupDisk.id).join(BackupDisk.job).order_by(run.desc(), index)
-    if after is None:
-        return query
-    return query.where(run <= after[0], or_(run < after[0], index > after[1]))
+def _disks_after(
+    session: Session, runs: Mapping[str, int], after: list[int] | None
+) -> list[_DiskKey]:
+    """The disks of these jobs (run number by id) behind a page's last one, newest job first."""
+    keys = [
+        _DiskKey(runs[job_id], index, disk_id)
+        for part in _parts(list(runs))
+        for job_id, index, disk_id in session.execute(
+            select(BackupDisk.backup_job_id, BackupDisk.disk_index, BackupDisk.id).where(
+                BackupDisk.backup_job_id.in_(part)
+            )
+        )
+    ]
+    if after is not None:
+        last = (-after[0], after[1])
+        keys = [key for key in keys if (-key.run_number, key.disk_index) > last]
+    return sorted(keys, key=lambda key: (-key.run_number, key.disk_index))
 
 
 def _in_order(
@@ -177,11 +196,15 @@ def _in_order(
     Joined by key alone: over a sorted query, a planner may join all rows and then sort.
     """
     found: dict[Key, Model] = {}
-    for begin in range(0, len(wanted), KEYS_AT_ONCE):
-        part = wanted[begin : begin + KEYS_AT_ONCE]
+    for part in _parts(wanted):
         query = select(key, kind).where(key.in_(part)).options(*options)
         found |= {row[0]: row[1] for row in session.execute(query)}
     return [found[one] for one in wanted]
+
+
+def _parts(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    for begin in range(0, len(keys), KEYS_AT_ONCE):
+        yield keys[begin : begin + KEYS_AT_ONCE]
 
 
 def _page(found: Sequence[Row], rows: int) -> tuple[Sequence[Row], bool]:

@@ -96,7 +96,8 @@ class VmBackupContext(Base):
     """One VM in one repository: where its chains live. A rename of the VM changes nothing."""
 
     __tablename__ = "vm_backup_contexts"
-    # Lists in the order of the name, with or without a site and a repository.
+    # Lists in the order of the name, with or without a site and a repository; and a VM
+    # by its moref or instance uuid.
     __table_args__ = (
         UniqueConstraint("site", "instance_uuid", "repository_id"),
         Index("ix_vm_backup_contexts_named", "vm_name", "context_id"),
@@ -106,6 +107,8 @@ class VmBackupContext(Base):
             "ix_vm_backup_contexts_of_site_and_repository",
             *("site", "repository_id", "vm_name", "context_id"),
         ),
+        Index("ix_vm_backup_contexts_vmware_vm_id", "vmware_vm_id"),
+        Index("ix_vm_backup_contexts_instance_uuid", "instance_uuid"),
         MARIADB,
     )
 
@@ -251,7 +254,8 @@ class BackupDisk(Base):
     # row has no root_digest, and its layer no manifest: it is never a base.
     legacy_id: Mapped[str | None] = mapped_column(String(255))
 
-    job: Mapped[BackupJob] = relationship(back_populates="disks", viewonly=True)
+    # Joined as what it is: SQLite would work the outer join to a join out for all jobs.
+    job: Mapped[BackupJob] = relationship(back_populates="disks", viewonly=True, innerjoin=True)
     base: Mapped["BackupDisk | None"] = relationship(remote_side=[id], viewonly=True)
 
 

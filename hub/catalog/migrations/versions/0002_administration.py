@@ -44,8 +44,10 @@ INDEXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "vm_backup_contexts",
         ("site", "repository_id", "vm_name", "context_id"),
     ),
+    ("ix_vm_backup_contexts_vmware_vm_id", "vm_backup_contexts", ("vmware_vm_id",)),
+    ("ix_vm_backup_contexts_instance_uuid", "vm_backup_contexts", ("instance_uuid",)),
 )
-# Those of 0001 that begin one of the new ones.
+# Those of 0001 that the new ones stand for.
 REPLACED: tuple[tuple[str, str, str], ...] = (
     ("ix_backup_jobs_created_at", "backup_jobs", "created_at"),
     ("ix_backup_jobs_status", "backup_jobs", "status"),
