@@ -1,11 +1,17 @@
 """Deletion over gRPC: rows first, then files; what is left is a whole chain."""
 
 from collections.abc import Callable
+from itertools import count
+from types import SimpleNamespace
 
 import grpc
 import pytest
 
+from hub.catalog.file_removals import pending_removals, request_removals
+from hub.catalog.queries import find_job
+from hub.jobs import removals
 from hub.jobs.reaper import Reaper
+from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
@@ -222,3 +228,74 @@ def test_folder_of_another_job_of_the_context_stays(hub: RunningHub, agent: Fake
     assert hub.restored(jobs[0].job_id) == raw_bytes("AB")
     delete_context(hub, jobs[0].context_id)
     assert hub.files() == {f"{jobs[0].context_id}/backup-of-somebody/disk-0.qcow2"}
+
+
+def test_imported_job_goes_with_its_layer_files_and_nothing_beside_them(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = backed_up(hub, agent, "AB", 1)
+    native = backed_up(hub, agent, "CD", 2, backup_type=pb.BACKUP_TYPE_FULL)
+    old = hub.repository_folder() / "old" / "pgtest1"
+    old.mkdir(parents=True)
+    for name in ("disk-0.qcow2", "disk-0-later.qcow2", "job.json"):
+        (old / name).touch()
+    with hub.parts.catalog.write() as session:
+        row = find_job(session, job.job_id, with_disks=True)
+        row.imported_at = row.created_at
+        row.disks[0].legacy_id = "backup-pgtest1-1-disk-0"
+        row.disks[0].qcow2_path = "old/pgtest1/disk-0.qcow2"
+    assert hub.get(job.job_id).HasField("imported_at")
+    deleted = delete_context(hub, job.context_id)
+    assert list(deleted.job_ids) == [native.job_id, job.job_id]
+    assert not deleted.pending_job_ids
+    # What lies in a folder of the job's name was made by nobody we know.
+    assert hub.files() == files_of(job) | {"old/pgtest1/disk-0-later.qcow2", "old/pgtest1/job.json"}
+
+
+def test_files_of_a_job_that_is_in_the_catalog_again_stay(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = backed_up(hub, agent, "AB", 1)
+    with hub.parts.catalog.write() as session:
+        repository_id = find_job(session, job.job_id).repository_id
+        path = f"{job.context_id}/{job.job_id}"
+        request_removals(session, repository_id, [(job.job_id, path)], hub.parts.now())
+    Reaper(hub.parts).sweep()
+    assert hub.files() == files_of(job)
+    assert hub.restored(job.job_id) == raw_bytes("AB")
+    with hub.parts.catalog.read() as session:
+        assert pending_removals(session) == []
+
+
+def test_removal_that_fails_unexpectedly_holds_no_other_one_up(
+    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [backed_up(hub, agent, "AB", number) for number in range(1, 3)]
+    remove_job = Repository.remove_job
+
+    def defective(self: Repository, context_id: str, job_id: str) -> None:
+        if job_id == jobs[1].job_id:
+            raise ZeroDivisionError("a defect")
+        remove_job(self, context_id, job_id)
+
+    monkeypatch.setattr(Repository, "remove_job", defective)
+    deleted = delete_context(hub, jobs[0].context_id)
+    assert list(deleted.pending_job_ids) == [jobs[1].job_id]
+    assert hub.files() == files_of(jobs[1])
+    monkeypatch.undo()
+    Reaper(hub.parts).sweep()
+    assert hub.files() == set()
+
+
+def test_deletion_that_takes_long_is_gone_on_with_by_the_reaper(
+    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [backed_up(hub, agent, "AB", number) for number in range(1, 3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(removals, "time", SimpleNamespace(monotonic=count(step=15.0).__next__))
+        deleted = delete_context(hub, jobs[0].context_id)
+    # 20 seconds are enough for the first.
+    assert list(deleted.pending_job_ids) == [jobs[0].job_id]
+    assert hub.files() == files_of(jobs[0])
+    Reaper(hub.parts).sweep()
+    assert hub.files() == set()
