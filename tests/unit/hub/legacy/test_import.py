@@ -6,10 +6,8 @@ from sqlalchemy import select
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.jobs.restore_disk import restore_disk
 from hub.jobs.states import BackupType, Status
-from sendense.clusters import CLUSTER_BYTES
-from sendense.codec import ClusterDecoder, from_frame
-from sendense.digests import DiskDigests
 from tests.unit.hub.legacy.conftest import Importer, jobs_of, left_out
+from tests.unit.hub.legacy.decoded import decoded
 from tests.unit.hub.legacy.old_system import REPOSITORY, VM, OldSystem, disk_id, group_id
 
 BOTH = pytest.mark.parametrize(
@@ -128,26 +126,4 @@ def test_without_a_hint_where_the_files_are_every_row_is_left_out(importer: Impo
 
 
 def restored(importer: Importer, job_id: str, disk: int) -> bytes:
-    """The disk, decoded and checked against the trailer's root digest."""
-    stream = restore_disk(importer.parts, job_id, disk)
-    header = next(stream).header
-    assert header.imported and not header.root_digest
-    clusters = -(-header.capacity_bytes // CLUSTER_BYTES)
-    content = bytearray(clusters * CLUSTER_BYTES)
-    digests, decoder = DiskDigests(header.capacity_bytes), ClusterDecoder()
-    after, count, payload = -1, 0, 0
-    for part in stream:
-        if part.WhichOneof("part") == "trailer":
-            assert part.trailer.root_digest == digests.finish()[1]
-            assert (part.trailer.cluster_count, part.trailer.payload_bytes) == (count, payload)
-            return bytes(content[: header.capacity_bytes])
-        batch = from_frame(part.frame, cluster_limit=clusters, after_cluster=after)
-        after, count, payload = (
-            batch.last_cluster,
-            count + len(batch),
-            payload + batch.payload_bytes,
-        )
-        for at, (number, data) in enumerate(decoder.decode(batch)):
-            content[number * CLUSTER_BYTES : (number + 1) * CLUSTER_BYTES] = data
-            digests.add(number, batch.digests[at * 16 : at * 16 + 16])
-    raise AssertionError("the restore ended without a trailer")
+    return decoded(restore_disk(importer.parts, job_id, disk))
