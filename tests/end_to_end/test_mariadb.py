@@ -111,6 +111,7 @@ def test_two_vms_at_once_come_back_byte_for_byte_and_go_again(
     assert restorer.restore(again.job_id, 1) == witnesses[1]
 
 
+@pytest.mark.parametrize("away_at_the_end", [False, True], ids=["back-before-the-end", "away-then"])
 def test_backup_during_which_the_server_crashes_and_returns_ends_cleanly(
     site: SimulatedSite,
     agent: Agent,
@@ -118,6 +119,7 @@ def test_backup_during_which_the_server_crashes_and_returns_ends_cleanly(
     client: Client,
     restorer: Restorer,
     mariadb: MariadbServer,
+    away_at_the_end: bool,
 ) -> None:
     content = random.Random(3).randbytes(96 * MIB)
     vm = site.add_vm("victim", disks=[DiskSpec(capacity_bytes=128 * MIB, content=content)])
@@ -130,6 +132,10 @@ def test_backup_during_which_the_server_crashes_and_returns_ends_cleanly(
         # Whoever asks meanwhile is told what is away.
         with pytest.raises(Unavailable, match="the catalog cannot be used"):
             client.get_backup(job_id)
+        if away_at_the_end:
+            # All data comes, and the hub cannot note that it has it.
+            site.faults.release_reads()
+            wait_for("layer sealed", lambda: any(one.endswith(".qcow2") for one in hub.files()))
     finally:
         mariadb.start()
     site.faults.release_reads()
