@@ -67,6 +67,12 @@ class NbdClient:
     def read(self, offset: int, length: int) -> bytes:
         """Exactly that range, of at most 32 MiB. Raises NbdFailed, also when the server cannot read it."""
         assert 0 < length <= READ_LIMIT
+        try:
+            return self._read(offset, length)
+        except NbdFailed as error:
+            raise NbdFailed(f"bytes {offset} to {offset + length} of the disk: {error}") from error
+
+    def _read(self, offset: int, length: int) -> bytes:
         content = bytearray(length)
         covered = 0
         for kind, payload in self._ask(_CMD_READ, offset, length):
@@ -143,7 +149,7 @@ class NbdClient:
             if kind & _ERROR_CHUNK:
                 error, message = _ERROR.unpack_from(payload)
                 words = payload[_ERROR.size : _ERROR.size + message].decode(errors="replace")
-                failed = failed or f"bytes {offset} to {offset + length}: error {error} {words}"
+                failed = failed or f"the server's error {error} {words}"
             else:
                 yield kind, payload
         if failed:

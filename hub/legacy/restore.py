@@ -87,16 +87,14 @@ def unchanged_layers(folder: Path, rows: Sequence[BackupDisk]) -> list[Path]:
     except (OSError, RuntimeError) as error:
         raise ChainDamaged(str(folder), str(error)) from error
     files = [root / (row.qcow2_path or "") for row in rows]
+    for row, file in zip(rows, files, strict=True):
+        _require_in_place(row, file)
     for at, (row, file) in enumerate(zip(rows, files, strict=True)):
         below = files[at + 1] if at + 1 < len(files) else None
         path = row.qcow2_path or ""
-        if row.legacy_id is None:
-            raise ChainDamaged(path, "an imported layer builds on it, but it was not imported")
         try:
-            if not path or file.resolve() != file:
-                raise ImageUnfit("is not the file that was imported: there is a link in its path")
             facts = read_facts(file)
-        except (ImageUnfit, OSError, RuntimeError) as error:
+        except ImageUnfit as error:
             raise ChainDamaged(path, str(error)) from error
         if facts.file_bytes != row.bytes_stored:
             raise ChainDamaged(
@@ -113,6 +111,19 @@ def unchanged_layers(folder: Path, rows: Sequence[BackupDisk]) -> list[Path]:
                 f"builds on {facts.backing or 'nothing'}; it was imported on {below or 'nothing'}",
             )
     return files
+
+
+def _require_in_place(row: BackupDisk, file: Path) -> None:
+    """Raises ChainDamaged when the path, or something else than an import, leads elsewhere."""
+    path = row.qcow2_path or ""
+    if row.legacy_id is None:
+        raise ChainDamaged(path, "an imported layer builds on it, but it was not imported")
+    try:
+        in_place = bool(path) and file.resolve() == file
+    except (OSError, RuntimeError) as error:
+        raise ChainDamaged(path, str(error)) from error
+    if not in_place:
+        raise ChainDamaged(path, "is not the file that was imported: there is a link in its path")
 
 
 def _batches(client: NbdClient, capacity_bytes: int) -> Iterator[EncodedClusters]:
