@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes a hub of the volumes when there is none (repeating changes nothing), then serves.
+# SENDENSE_HUB_CATALOG_URL and SENDENSE_HUB_CATALOG_PASSWORD_FILE put the catalog on a server.
 set -eu
 ready_file=/run/sendense/hub-ready.json
 sendense-hub init --state-dir /var/lib/sendense --repository /var/lib/sendense-repository

@@ -279,6 +279,22 @@ def test_password_comes_from_a_file_or_the_environment(
             mariadb.run("DROP USER 'hub'@'localhost'")
 
 
+@pytest.mark.mariadb
+def test_environment_puts_the_catalog_on_a_server(
+    tmp_path: Path, mariadb: MariadbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, whose entry point gives `init` no URL."""
+    with mariadb.database() as url:
+        monkeypatch.setenv("SENDENSE_HUB_CATALOG_URL", url)
+        for _ in range(2):
+            done(run("init", "--state-dir", tmp_path / "state"))
+        assert not (tmp_path / "state" / "catalog.db").exists()
+        assert done(db(tmp_path / "state", "check")).endswith("findings none\n")
+        catalog = Catalog(url)
+        catalog.require_newest()
+        catalog.close()
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
