@@ -21,7 +21,6 @@ from sqlalchemy import (
     Select,
     SQLColumnExpression,
     UnaryExpression,
-    func,
     or_,
     select,
     union_all,
@@ -36,6 +35,7 @@ _TABLE = BackupJob.metadata.tables["backup_jobs"]
 OF_ALL: Final = TableByIndex(_TABLE, "ix_backup_jobs_listed")
 OF_REPOSITORY: Final = TableByIndex(_TABLE, "ix_backup_jobs_listed_of_repository")
 OF_CONTEXT: Final = TableByIndex(_TABLE, "ix_backup_jobs_listed_of_context")
+BY_TIME: Final = TableByIndex(_TABLE, "ix_backup_jobs_added_up")
 
 # Jobs of contexts with one name that are sorted rather than merged: a few milliseconds.
 SORTED_JOBS: Final = 20_000
@@ -203,16 +203,11 @@ def _in_growing_periods(
 
 def _span(session: Session) -> tuple[datetime | None, datetime | None]:
     """Creation of the oldest and of the newest job there is."""
-    ends = [
-        select(func.min(OF_ALL.c.created_at), func.max(OF_ALL.c.created_at)).where(
-            OF_ALL.c.status == status, OF_ALL.c.backup_type == kind
-        )
-        for status, kind in product(Status, BackupType)
-    ]
-    found = [row for row in session.execute(union_all(*ends)) if row[0] is not None]
-    if not found:
-        return None, None
-    return min(row[0] for row in found), max(row[1] for row in found)
+    created_at = BY_TIME.c.created_at
+    # Not min() and max(): SQLite would read all entries for both in one query.
+    ends = (select(created_at).order_by(one).limit(1) for one in (created_at, created_at.desc()))
+    oldest, newest = (session.scalars(end).first() for end in ends)
+    return oldest, newest
 
 
 def _first(

@@ -32,6 +32,14 @@ INDEXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("ix_backup_jobs_listed", "backup_jobs", LISTED),
     ("ix_backup_jobs_listed_of_repository", "backup_jobs", ("repository_id", *LISTED)),
     ("ix_backup_jobs_listed_of_context", "backup_jobs", ("vm_backup_context_id", *LISTED)),
+    (
+        "ix_backup_jobs_added_up",
+        "backup_jobs",
+        (
+            *("created_at", "repository_id", "status", "backup_type", "started_at"),
+            *("completed_at", "bytes_read", "bytes_transferred", "bytes_stored"),
+        ),
+    ),
     ("ix_vm_backup_contexts_named", "vm_backup_contexts", ("vm_name", "context_id")),
     ("ix_vm_backup_contexts_of_site", "vm_backup_contexts", ("site", "vm_name", "context_id")),
     (
