@@ -49,14 +49,14 @@ def vm_of_context(parts: Parts, context: VmBackupContext) -> VmIdentity:
     site = context.site
     found = [
         one
-        for one in parts.agents.virtual_machines(site=site)
-        if one.instance_uuid == context.instance_uuid
+        for one in parts.agents.reported(site=site)
+        if one.vm.instance_uuid == context.instance_uuid
     ]
     if len(found) > 1:
-        names = ", ".join(one.name for one in found)
+        names = ", ".join(one.vm.name for one in found)
         raise VmUnidentified(context.vm_name, f"{names} have the same instance uuid")
     if found:
-        return _served(parts, found[0])
+        return _served(parts, found[0].message())
     if not parts.agents.presence(site).connected:
         _refuse_away(parts, site)
     raise VmNotFound(context.vm_name, site)

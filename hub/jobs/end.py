@@ -134,8 +134,7 @@ def ask_to_end(parts: Parts, site: str, job_id: str, *, event: Event, error: Sen
 
 def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
     """Ask for the end of a job; an ended one stays as it is. Raises JobNotFound."""
-    with parts.catalog.write() as session:
-        job = rules.request_cancel(session, job_id, reason, parts.now())
+    job = _request_cancel(parts, job_id, reason)
     if job.status in LIVE:
         _log.info("job_cancel_requested", job_id=job_id, why=reason)
         why = Cancelled(reason or "by request")
@@ -143,6 +142,12 @@ def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
         parts.board.changed(job_id)
     with parts.catalog.read() as session:
         return find_job(session, job_id, with_disks=True)
+
+
+@retry_catalog
+def _request_cancel(parts: Parts, job_id: str, reason: str) -> BackupJob:
+    with parts.catalog.write() as session:
+        return rules.request_cancel(session, job_id, reason, parts.now())
 
 
 def agent_gave_up(

@@ -9,6 +9,7 @@ from hub.catalog.bases import FrozenDisk, base_candidates
 from hub.catalog.models import BackupDisk, WarningFacts
 from hub.catalog.open_job import open_job
 from hub.catalog.queries import find_job
+from hub.jobs.end import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import layer_base, open_repository
 from hub.jobs.states import BackupType, Consistency, Status
@@ -48,21 +49,28 @@ def open_backup(
             for row in candidates
             if row.vmware_disk_key in keys
         }
-    with parts.catalog.write() as session:
-        rows = open_job(
-            session,
-            job_id,
-            disks=disks,
-            snapshot=snapshot,
-            other_snapshots=other_snapshots,
-            consistency=consistency,
-            warnings=warnings,
-            layer_problem=lambda row: problems.get(row.id, NOT_CHECKED),
-            now=parts.now(),
-        )
-        plan = [
-            (row.disk_index, None if row.base is None else row.base.disk_change_id) for row in rows
-        ]
+
+    @retry_catalog
+    def record() -> list[tuple[int, str | None]]:
+        """Repeated after a commit that was not answered, it finds the rows."""
+        with parts.catalog.write() as session:
+            rows = open_job(
+                session,
+                job_id,
+                disks=disks,
+                snapshot=snapshot,
+                other_snapshots=other_snapshots,
+                consistency=consistency,
+                warnings=warnings,
+                layer_problem=lambda row: problems.get(row.id, NOT_CHECKED),
+                now=parts.now(),
+            )
+            return [
+                (row.disk_index, None if row.base is None else row.base.disk_change_id)
+                for row in rows
+            ]
+
+    plan = record()
     _log.info(
         "job_opened",
         job_id=job_id,

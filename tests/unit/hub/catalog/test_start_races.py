@@ -21,6 +21,7 @@ from hub.catalog.repositories import find_repository
 from hub.errors import AgentDraining, BackupRunning, JobNotFound, RepositoryDisabled
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.delete import delete_backup
+from hub.jobs.open import open_backup
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
 from hub.jobs.retry import retry_backup
@@ -37,7 +38,7 @@ from tests.unit.hub.catalog.faults import (
     once,
     once_at_commit,
 )
-from tests.unit.hub.catalog.story import Story
+from tests.unit.hub.catalog.story import Story, frozen
 
 on_mariadb = pytest.mark.parametrize(
     "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
@@ -149,6 +150,37 @@ def test_connection_killed_around_the_commit_starts_one_job(
             start_backup(parts, request())
         assert refused.value.job_id == job.id
     require_started_once(catalog, site, job)
+
+
+@on_mariadb
+@pytest.mark.parametrize("answer_lost", [False, True], ids=["before", "after"])
+def test_opening_is_repeated_when_its_connection_is_lost(
+    catalog: Catalog, parts: Parts, story: Story, mariadb: MariadbServer, answer_lost: bool
+) -> None:
+    base = story.whole(repository=real_id(catalog))
+    job = story.start(repository=real_id(catalog), kind=BackupType.FULL)
+
+    def kill(own: Any) -> None:
+        if answer_lost:
+            own.commit()
+        mariadb.run("KILL CONNECTION %s", own.thread_id())
+
+    with once_at_commit(catalog, kill), errors_of(catalog) as numbers:
+        plan = open_backup(
+            parts,
+            job.id,
+            disks=[frozen(0), frozen(1)],
+            snapshot="snapshot-1",
+            other_snapshots=[],
+            consistency=None,
+            warnings=[],
+        )
+    assert numbers
+    assert set(numbers) <= LOST
+    assert plan == [(0, None), (1, None)]
+    opened = story.job(job)
+    assert (opened.status, len(opened.disks)) == (Status.RUNNING, 2)
+    assert story.job(base).status is Status.COMPLETED
 
 
 @on_mariadb

@@ -1,7 +1,9 @@
 """Deletion over gRPC: rows first, then files; what is left is a whole chain."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import count
+from threading import Event
 from types import SimpleNamespace
 
 import grpc
@@ -9,11 +11,13 @@ import pytest
 
 from hub.catalog.file_removals import pending_removals, request_removals
 from hub.catalog.queries import find_job
-from hub.jobs import removals
+from hub.jobs import active_uploads, removals
+from hub.jobs.active_uploads import ActiveUploads
 from hub.jobs.reaper import Reaper
 from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
+from shared.errors import SendenseError
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
 from tests.unit.hub.jobs.backups import (
     backed_up,
@@ -299,3 +303,41 @@ def test_deletion_that_takes_long_is_gone_on_with_by_the_reaper(
     assert hub.files() == files_of(jobs[0])
     Reaper(hub.parts).sweep()
     assert hub.files() == set()
+
+
+@dataclass
+class OpenUpload:
+    """An upload of a job that has ended; it closes its files when asked to, or never."""
+
+    uploads: ActiveUploads
+    job_id: str
+    obeys: bool
+    disk_index: int = 0
+    released: Event = field(default_factory=Event)
+
+    def abort(self, error: SendenseError) -> None:
+        if self.obeys:
+            self.uploads.leave(self)
+            self.released.set()
+
+    def expire(self, limit_s: float) -> None: ...
+
+    def cancel_rpc(self) -> None: ...
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_job_with_an_open_upload_is_deleted_once_that_has_closed_its_files(
+    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, obeys: bool
+) -> None:
+    for wait in ("NOTICE_S", "RELEASE_S"):
+        monkeypatch.setattr(active_uploads, wait, 0.05)
+    job = failed(hub, agent)
+    upload = OpenUpload(hub.parts.uploads, job.job_id, obeys)
+    hub.parts.uploads.enter(upload)
+    if obeys:
+        assert list(delete(hub, job.job_id).job_ids) == [job.job_id]
+        assert upload.released.is_set()
+    else:
+        answer = refusal(lambda: delete(hub, job.job_id))
+        assert (answer[1], answer[2]["job_id"]) == ("JOB_NOT_ENDED", job.job_id)
+        assert job_ids(hub) == [job.job_id]
