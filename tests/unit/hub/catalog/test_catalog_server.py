@@ -73,6 +73,19 @@ def test_rights_on_its_own_database_are_all_that_a_catalog_needs(
 
 
 @pytest.mark.mariadb
+def test_mariadbs_own_scheme_means_the_same(
+    mariadb: MariadbServer, database: str, opened: Callable[..., Catalog]
+) -> None:
+    url = mariadb.url(database, user=USER).replace("mysql+", "mariadb+")
+    catalog = opened(url, password=SECRET)
+    upgrade_catalog(catalog, print)
+    assert check_schema(catalog) == []
+    downgrade_catalog(catalog, "0001", print)
+    upgrade_catalog(catalog, print)
+    assert check_schema(opened(mariadb.url(database))) == []
+
+
+@pytest.mark.mariadb
 def test_password_of_its_own_goes_before_the_urls(
     mariadb: MariadbServer, database: str, opened: Callable[..., Catalog]
 ) -> None:
