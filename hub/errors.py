@@ -179,7 +179,7 @@ class AgentNotFound(SendenseError):
 
     code: ClassVar[str] = "AGENT_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
-    text: ClassVar[str] = "no agent ever registered for site {site!r}"
+    text: ClassVar[str] = "site {site!r} has no agent: none registered, or it was removed"
 
     site: str
 
