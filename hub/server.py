@@ -77,7 +77,7 @@ class HubServer:
 
     def __init__(self, parts: Parts, *, heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S) -> None:
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="rpc")
-        self._server = grpc.server(self._pool, interceptors=(RuleInterceptor(),), options=OPTIONS)
+        self._server = grpc.server(self._pool, interceptors=[RuleInterceptor()], options=OPTIONS)
         self._health = health.HealthServicer()
         slots = StreamSlots()
         server = self._server
