@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect, text
 
 from hub.catalog.engine import Catalog
 from hub.catalog.repositories import add_repository
@@ -63,10 +64,41 @@ def empty_catalog(
         yield make
 
 
+@pytest.fixture(scope="session")
+def mariadb_schema(mariadb: MariadbServer) -> list[str]:
+    """Statements that make what the migrations make, in a quarter of the time."""
+    with mariadb.database() as url:
+        catalog = Catalog(url)
+        catalog.upgrade()
+        with catalog.engine.connect() as connection:
+            tables = inspect(connection).get_table_names()
+            made = [
+                connection.exec_driver_sql(f"SHOW CREATE TABLE {table}").one()[1]
+                for table in tables
+            ]
+            revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        catalog.close()
+    # A table may come before the one that its foreign keys lead to.
+    first = "SET SESSION foreign_key_checks = 0"
+    last = "SET SESSION foreign_key_checks = 1"
+    known = f"INSERT INTO alembic_version VALUES ('{revision}')"  # noqa: S608
+    return [first, *made, known, last]
+
+
 @pytest.fixture
-def catalog(empty_catalog: Callable[[], Catalog], tmp_path: Path) -> Catalog:
+def catalog(
+    engine_name: str,
+    empty_catalog: Callable[[], Catalog],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Catalog:
     catalog = empty_catalog()
-    catalog.upgrade()
+    if engine_name == "sqlite":
+        catalog.upgrade()
+    else:
+        with catalog.engine.begin() as connection:
+            for statement in request.getfixturevalue("mariadb_schema"):
+                connection.exec_driver_sql(statement)
     with catalog.write() as session:
         for name in ("default", "other"):
             add_repository(
