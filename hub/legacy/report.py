@@ -131,35 +131,41 @@ def _show_disks(console: Console, plan: ImportPlan, job_ids: Mapping[str, str]) 
         return
     columns: list[str | Column] = [
         words("VM"),
-        words("BACKUP"),
-        words("TOLD BY", spare=2),
-        words("CREATED", spare=1),
+        "BACKUP",
+        Column("TOLD BY", spare=3),
+        Column("CREATED", spare=2),
         number("DISK"),
         "TYPE",
         number("SIZE"),
         number("STORED"),
-        words("FILE"),
-        words("NOTE", spare=3),
+        Column("BUILDS ON", spare=1),
+        Column("FILE", spare=4),
+        words("NOTE"),
     ]
-    show_table(console, columns, list(_disk_rows(plan, job_ids)), empty="")
+    rows = list(_disk_rows(plan, job_ids))
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    show_table(console, columns, rows, empty="")
     console.print()
 
 
 def _disk_rows(plan: ImportPlan, job_ids: Mapping[str, str]) -> Iterator[list[str]]:
     for context in plan.contexts:
+        names = {job.key: job.existing_id or job_ids.get(job.key, job.key) for job in context.jobs}
+        holding = {disk.legacy_id: names[job.key] for job in context.jobs for disk in job.disks}
         for job in context.jobs:
-            name = job.existing_id or job_ids.get(job.key, job.key)
             for disk in job.disks:
                 notes = ["imported before"] if job.existing_id else []
                 yield [
                     context.vm_name,
-                    name,
+                    names[job.key],
                     job.how,
                     _when(job.created_at),
                     str(disk.disk_index),
                     disk.backup_type,
                     size(disk.capacity_bytes),
                     size(disk.bytes_stored),
+                    holding.get(disk.base_legacy_id or "", ""),
                     disk.path,
                     "; ".join([*notes, *disk.notes]),
                 ]
@@ -171,7 +177,7 @@ def _show_left_out(console: Console, plan: ImportPlan) -> None:
     ]
     if rows:
         console.print("Left out:", highlight=False)
-        columns = [words("ROW"), words("VM"), words("BACKUP", spare=1), words("WHY")]
+        columns = [Column("ROW"), words("VM"), Column("BACKUP", spare=1), words("WHY")]
         show_table(console, columns, rows, empty="")
         console.print()
 
