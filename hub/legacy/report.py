@@ -42,7 +42,7 @@ def report_document(
             {"name": place.name, "path": str(place.root), "old_id": place.old_id}
             for place in plan.new_places
         ],
-        "contexts": [_context(context, job_ids) for context in plan.contexts],
+        "contexts": [_context(context, written or (), job_ids) for context in plan.contexts],
         "left_out": [
             {
                 "table": ref.table,
@@ -64,7 +64,11 @@ def report_document(
     }
 
 
-def _context(context: PlannedContext, job_ids: Mapping[str, str]) -> dict[str, Any]:
+def _context(
+    context: PlannedContext, written: Sequence[WrittenContext], job_ids: Mapping[str, str]
+) -> dict[str, Any]:
+    keys = {job.key for job in context.new_jobs}
+    made = next((each.context_id for each in written if keys & each.job_ids.keys()), "")
     return {
         "vm_name": context.vm_name,
         "vmware_vm_id": context.moref,
@@ -72,7 +76,7 @@ def _context(context: PlannedContext, job_ids: Mapping[str, str]) -> dict[str, A
         "site": context.site,
         "repository": context.place.name,
         "old_context_id": context.old_id,
-        "context_id": context.existing_id,
+        "context_id": context.existing_id or made,
         "jobs": [_job(job, job_ids) for job in context.jobs],
     }
 

@@ -108,6 +108,7 @@ def test_21_rows_are_imported_restored_and_followed_by_a_full(
         *(True, True),
         *(7, 21),
     )
+    assert done["contexts"][0]["context_id"] == "ctx-pgtest1-20251006-203401"
     again = report(hub, old, "--site", "lab", "--apply")
     assert (again["new_jobs"], again["imported_before"]) == (0, 7)
 
