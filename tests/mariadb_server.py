@@ -70,6 +70,8 @@ class MariadbServer:
             f"--socket={self._socket}",
             f"--pid-file={self._folder / 'pid'}",
             f"--log-error={self._folder / 'log'}",
+            # A server that starts removes the temporary tables of all in the same folder.
+            f"--tmpdir={self._folder}",
             "--skip-networking",
             "--skip-log-bin",
             "--performance-schema=OFF",
