@@ -9,14 +9,20 @@ from pathlib import Path
 from tools.paths import system_program
 
 
-def machine_facts() -> dict[str, str | int]:
-    """Processor, memory, kernel and the versions that matter."""
+def hardware_facts() -> dict[str, str | int]:
+    """Processor, memory, and the kernel and Python on it."""
     return {
         "processor": _first_value("/proc/cpuinfo", "model name"),
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": int(_first_value("/proc/meminfo", "MemTotal").split()[0]) // 1024,
         "kernel": platform.release(),
         "python": platform.python_version(),
+    }
+
+
+def machine_facts() -> dict[str, str | int]:
+    """The same, and the versions that matter to backup and restore."""
+    return hardware_facts() | {
         "grpcio": version("grpcio"),
         "zstandard": version("zstandard"),
         "qemu_img": _qemu_version(),

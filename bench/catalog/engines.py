@@ -78,12 +78,17 @@ def mariadb(folder: Path) -> Iterator[Engine]:
         command = [
             *(system_program("mariadbd"), "--no-defaults", f"--datadir={data}"),
             *(f"--socket={socket}", f"--pid-file={folder / 'pid'}", "--skip-networking"),
-            *(f"--log-error={folder / 'log'}", *DURABLE, *user),
+            *(f"--log-error={folder / 'log'}", f"--tmpdir={folder}", *DURABLE, *user),
         ]
         if setpriv := shutil.which("setpriv"):
             # It ends with the benchmark, also when that is killed.
             command = [setpriv, "--pdeathsig", "KILL", *command]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             _await(lambda: _create_database(socket))
             catalog = Catalog(_url(socket, "catalog"))
@@ -104,12 +109,9 @@ def mariadb(folder: Path) -> Iterator[Engine]:
             finally:
                 catalog.close()
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(STOP_TIMEOUT_S)
+            # Nobody wants its data any more.
+            process.kill()
+            process.wait(STOP_TIMEOUT_S)
 
 
 ENGINES: Final = {"sqlite": sqlite, "mariadb": mariadb}
