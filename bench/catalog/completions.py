@@ -1,5 +1,6 @@
 """Completions: jobs that ran through the catalog's rules, and of each the last transaction."""
 
+import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from bench.catalog.estate import NOW, Machine
+from bench.catalog.estate import NOW, SEED, Machine
 from bench.catalog.fill import Filled
 from bench.catalog.latency import Latency, latency_of
 from hub.catalog.bases import FrozenDisk
@@ -47,17 +48,19 @@ class Completed:
 
 
 class Completions:
-    """Each VM is backed up once more, by whoever comes first."""
+    """VMs are backed up once more, each again when all were."""
 
     def __init__(self, catalog: Catalog, filled: Filled) -> None:
         self._catalog = catalog
         # All over the catalog, as the backups of a night are.
-        step = max(1, len(filled.estate.machines) // 1000)
-        self._free = [*filled.estate.machines[::step], *filled.estate.machines[1::step]]
+        self._next = random.Random(SEED + 5).sample(
+            filled.estate.machines, len(filled.estate.machines)
+        )
 
     def run(self, jobs: int, writers: int) -> Completed:
         """Bring so many jobs to their last transaction, then do these at once."""
-        machines = [self._free.pop(0) for _ in range(min(jobs, len(self._free)))]
+        machines, rest = self._next[:jobs], self._next[jobs:]
+        self._next = rest + machines
         with ThreadPoolExecutor(writers, thread_name_prefix="writer") as pool:
             job_ids = list(pool.map(self._prepare, machines, timeout=WAIT_S))
             begin = time.perf_counter()
