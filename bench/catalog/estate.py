@@ -12,16 +12,20 @@ SEED: Final = 20251008
 # The last backup was created a moment before.
 NOW: Final = datetime(2025, 10, 8, 12, 0, tzinfo=UTC)
 DAYS: Final = 100
-# Of a VM that is backed up every hour, as few are.
-HOURLY_RUNS: Final = 24 * DAYS
 # Disks of a VM, and how common that is.
 DISKS: Final = ((1, 25), (2, 35), (3, 20), (4, 12), (6, 8))
 MEAN_DISKS: Final = 2.51
 ROLES: Final = ("web", "app", "db", "mail", "file", "print", "proxy", "erp", "build", "backup")
 STAGES: Final = ("prod", "test", "dev", "stage")
-# Each site has one VM of these names.
-EVERYWHERE: Final = ("dc01", "vcenter", "Kasse")
-TYPE_DAYS: Final = 7
+# Each site has one VM of these names, and several tills.
+EVERYWHERE: Final = ("dc01", "vcenter")
+TILL: Final = "Kasse"
+TILLS_OF_A_SITE: Final = 5
+# VMs that are backed up every hour, all of one name.
+HOURLY: Final = "oltp"
+# About so many, with 1,000,000 disk rows.
+HOURLY_VMS: Final = 10
+FULL_EVERY_DAYS: Final = 7
 
 
 @dataclass(slots=True)
@@ -71,12 +75,16 @@ def make_estate(disk_rows: int) -> Estate:
         turn = number // len(sites)
         if turn < len(EVERYWHERE):
             name = EVERYWHERE[turn]
+        elif turn < len(EVERYWHERE) + TILLS_OF_A_SITE:
+            name = TILL
+        elif contexts > 1000 and number % (contexts // (HOURLY_VMS + 2)) == 0:
+            name = HOURLY
         else:
             name = f"{chance.choice(ROLES)}-{chance.choice(STAGES)}-{number:05d}"
         disks = chance.choices([d for d, _ in DISKS], [weight for _, weight in DISKS])[0]
         uuid = f"{chance.getrandbits(128):032x}"
         # One in ten has a second context, in another repository.
-        copies = 2 if chance.random() < 0.1 else 1
+        copies = 2 if chance.random() < 0.1 and name != HOURLY else 1
         for repository in chance.sample(repositories, copies)[: contexts - len(machines)]:
             index = len(machines)
             machines.append(
@@ -88,7 +96,7 @@ def make_estate(disk_rows: int) -> Estate:
                     site=site,
                     repository_id=repository,
                     disks=disks,
-                    hourly=contexts > 1000 and index % (contexts // 8) == 7,
+                    hourly=name == HOURLY,
                     created_at=NOW - timedelta(days=DAYS),
                     slot=timedelta(
                         seconds=chance.randrange(86_000), microseconds=index % 1_000_000

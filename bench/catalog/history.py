@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from bench.catalog.estate import DAYS, NOW, SEED, TYPE_DAYS, Estate, Machine
+from bench.catalog.estate import DAYS, FULL_EVERY_DAYS, NOW, SEED, Estate, Machine
 
 JOB_COLUMNS: Final = (
     *("id", "vm_backup_context_id", "repository_id", "run_number", "active_context_id"),
@@ -94,7 +94,10 @@ class History:
         status = chance.choices(
             ("completed", "failed", "cancelled"), (1 - FAILED - CANCELLED, FAILED, CANCELLED)
         )[0]
-        full = not machine.bases or machine.runs % (TYPE_DAYS * (24 if machine.hourly else 1)) == 1
+        full = (
+            not machine.bases
+            or machine.runs % (FULL_EVERY_DAYS * (24 if machine.hourly else 1)) == 1
+        )
         done = status == "completed"
         # A third of what fails does so before there is a snapshot.
         opened = done or chance.random() < 0.67

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from bench.catalog.estate import DAYS, EVERYWHERE, NOW, SEED, Machine
+from bench.catalog.estate import DAYS, EVERYWHERE, HOURLY, NOW, SEED, TILL, Machine
 from bench.catalog.fill import Filled
 from hub.catalog.engine import Catalog
 from hub.catalog.lists import JobOrder, list_contexts, list_disks, list_jobs
@@ -70,8 +70,10 @@ class Lists:
             "context, with most jobs": lambda: {"context_id": self._busiest().context_id},
             "vm_name": lambda: {"vm_name": self._machine().name},
             "vm_name, one at every site": lambda: {"vm_name": self._chance.choice(EVERYWHERE)},
-            "vm_name, one at every site + repository": lambda: {
-                "vm_name": self._chance.choice(EVERYWHERE),
+            "vm_name, hundreds of VMs": lambda: {"vm_name": TILL},
+            "vm_name, with most jobs": lambda: {"vm_name": HOURLY},
+            "vm_name, hundreds of VMs + repository": lambda: {
+                "vm_name": TILL,
                 "repository": self._machine().repository_id,
             },
         }

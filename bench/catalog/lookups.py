@@ -1,6 +1,7 @@
 """What is not a list: change ids and statistics."""
 
 import random
+from collections import Counter
 from datetime import timedelta
 from typing import Final
 
@@ -19,13 +20,17 @@ def change_ids(catalog: Catalog, filled: Filled, samples: int) -> Latency:
     """GetChangeId of any VM's disk, by its name, moref or instance uuid."""
     chance = random.Random(SEED + 3)
     machines = [one for one in filled.estate.machines if one.last_id]
+    names = Counter((one.name, one.site, one.repository_id) for one in machines)
 
     def call() -> int:
         one = chance.choice(machines)
+        known_as = [one.moref, one.instance_uuid]
+        if names[one.name, one.site, one.repository_id] == 1:
+            known_as.append(one.name)
         with catalog.read() as session:
             found = get_change_id(
                 session,
-                vm=chance.choice((one.name, one.moref, one.instance_uuid)),
+                vm=chance.choice(known_as),
                 site=one.site,
                 repository=one.repository_id,
                 disk_index=chance.randrange(one.disks),

@@ -20,7 +20,7 @@ from bench.catalog.lookups import change_ids, statistics
 class Effort:
     """How often each thing is measured."""
 
-    page_samples: int = 30
+    page_samples: int = 100
     lookup_samples: int = 500
     statistics_samples: int = 15
     completions: int = 300

@@ -17,7 +17,7 @@ PAGE_P99_MS_AT_MOST: Final = 50.0
 
 NOTES: Final = (
     "Rows are inserted in bulk, oldest first, with all constraints and indexes in place: one "
-    "backup a day of each VM, eight VMs every hour, seven in a hundred without success. "
+    "backup a day of each VM, some VMs of one name every hour, seven in a hundred without success. "
     "Statistics of the planner are what the engine makes by itself; ANALYZE was not run.",
     "A page is timed from the begin of its transaction to the answer's bytes: the rule, its "
     "queries, the rows as objects and as a message; not gRPC itself. It has 100 rows, if as many "

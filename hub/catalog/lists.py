@@ -10,7 +10,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 from sqlalchemy.sql.base import ExecutableOption
 
 from hub.catalog.contexts import find_context
-from hub.catalog.job_keys import JobKeys, first_jobs
+from hub.catalog.first_jobs import first_jobs
+from hub.catalog.job_keys import JobKeys
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.catalog.paging import decode_token, encode_token, page_rows
 from hub.catalog.queries import find_job

@@ -140,7 +140,7 @@ class BackupJob(Base):
     """One backup of one VM. Its id is the parent of everything the backup made."""
 
     __tablename__ = "backup_jobs"
-    # job_keys.py says how the listed ones make every list quick. The last one has all that
+    # first_jobs.py says how the listed ones make every list quick. The last one has all that
     # statistics.py adds up: the rows of a month's jobs lie everywhere.
     __table_args__ = (
         UniqueConstraint("vm_backup_context_id", "run_number"),

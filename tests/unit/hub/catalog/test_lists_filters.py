@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from hub.catalog import job_keys
+from hub.catalog import first_jobs
 from hub.catalog.engine import Catalog
 from hub.catalog.lists import JobOrder, list_contexts, list_disks, list_jobs
 from hub.catalog.models import BackupJob
@@ -29,7 +29,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 WAYS = {
     "sorted": {},
     "growing_periods": {"SORTED_JOBS": 0},
-    "walked": {"CONTEXTS_OF_A_RARE_NAME": 0},
+    "walked": {"SORTED_JOBS": 0, "CONTEXTS_OF_A_RARE_NAME": 0},
 }
 PLACES: list[dict[str, str]] = [
     {},
@@ -57,7 +57,7 @@ def test_every_combination_of_filters_gives_what_fits_in_order(
     catalog: Catalog, jobs: list[FlatJob], way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(job_keys, name, value)
+        monkeypatch.setattr(first_jobs, name, value)
     places = PLACES if way == "sorted" else [one for one in PLACES if "vm_name" in one]
     seen = 0
     with catalog.read() as session:
@@ -163,7 +163,7 @@ def test_page_behind_any_time_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(job_keys, name, value)
+        monkeypatch.setattr(first_jobs, name, value)
     count = sum(job.vm_name == "Kasse" for job in jobs)
     with catalog.read() as session:
         for order in JobOrder:
@@ -255,8 +255,13 @@ def test_page_is_found_in_an_index_alone_on_sqlite(catalog: Catalog, jobs: list[
         ]
     assert len(plans) > len(PLACES)
     assert {plan.partition("INDEX")[0] for plan in plans} == {"SEARCH backup_jobs USING COVERING "}
-    # By the order of the index, up to the creation time.
-    assert all("status=? AND backup_type=?" in plan for plan in plans)
+    # By the order of the index up to the creation time, or all of a context.
+    assert all(
+        "(status=? AND backup_type=?" in plan
+        or "(repository_id=? AND status=? AND backup_type=?" in plan
+        or "(vm_backup_context_id=?" in plan
+        for plan in plans
+    )
 
 
 @pytest.mark.parametrize(
