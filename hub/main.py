@@ -15,6 +15,7 @@ import structlog
 from hub.catalog.hub_lock import HubLock
 from hub.config import HubSettings, ListenAddress, catalog_of, loopback_address
 from hub.errors import CatalogUnavailable, HubStopping
+from hub.jobs.kept_inventories import recall_inventories
 from hub.jobs.parts import Parts, Patience
 from hub.jobs.reaper import Reaper
 from hub.jobs.recover import recover
@@ -52,6 +53,7 @@ class Hub:
         """Recover from the last run, then serve. Raises ConfigurationError, CatalogUnavailable."""
         self.parts.catalog.require_newest()
         recover(self.parts)
+        recall_inventories(self.parts)
         if self._settings.metrics_listen:
             metrics = loopback_address(self._settings.metrics_listen, key="metrics_listen")
             self.parts.metrics.serve(metrics.host, metrics.port)

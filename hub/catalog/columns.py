@@ -4,12 +4,24 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Enum, Integer, TypeDecorator
-from sqlalchemy.dialects.mysql import DATETIME
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    Integer,
+    LargeBinary,
+    TypeDecorator,
+)
+from sqlalchemy.dialects.mysql import DATETIME, MEDIUMBLOB
 from sqlalchemy.types import TypeEngine
 
 # SQLite numbers rows by itself only where the key is an INTEGER.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+# Up to 16 MiB.
+Blob = LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from hub.catalog.columns import RowNumber, UtcDateTime, checked
+from hub.catalog.columns import Blob, RowNumber, UtcDateTime, checked
 from hub.jobs.states import BackupType, Consistency, Status
 
 # Binary collation: two sites or repositories may differ in case alone, as on SQLite.
@@ -90,6 +90,20 @@ class Agent(Base):
     created_at: Mapped[datetime]
     # No new backup starts at its site.
     draining: Mapped[bool] = mapped_column(Boolean(), default=False, server_default=false())
+
+
+class AgentInventory(Base):
+    """The VMs that an agent reported last: what is known of a site while its agent is away."""
+
+    __tablename__ = "agent_inventories"
+    __table_args__ = MARIADB
+
+    agent_id: Mapped[str] = mapped_column(
+        ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True
+    )
+    # A sendense.v1.AgentInventory, compressed by zlib.
+    content: Mapped[bytes] = mapped_column(Blob)
+    reported_at: Mapped[datetime]
 
 
 class VmBackupContext(Base):

@@ -52,7 +52,8 @@ class _Site:
 
 
 class AgentDirectory:
-    """Thread-safe. An inventory stays known after its agent went away."""
+    """Thread-safe. An inventory stays known after its agent went away, and what the
+    catalog kept of it (`recall`) after the hub's end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -89,15 +90,23 @@ class AgentDirectory:
 
     def report(
         self, link: AgentLink, virtual_machines: Iterable[inventory_pb2.VirtualMachine]
-    ) -> None:
-        """The site's whole inventory, replacing the one before."""
+    ) -> bool:
+        """The site's whole inventory, replacing the one before. False when it is the same."""
         reported = tuple(virtual_machines)
         for vm in reported:
             vm.site = link.site
             for field in _OF_THE_HUB:
                 vm.ClearField(field)
         with self._lock:
-            self._sites[link.site].virtual_machines = reported
+            known = self._sites[link.site]
+            changed = known.virtual_machines != reported
+            known.virtual_machines = reported
+        return changed
+
+    def recall(self, site: str, virtual_machines: Iterable[inventory_pb2.VirtualMachine]) -> None:
+        """What the site's agent reported to an earlier run of the hub; for start-up."""
+        with self._lock:
+            self._sites.setdefault(site, _Site()).virtual_machines = tuple(virtual_machines)
 
     def send(self, site: str, command: agent_session_pb2.SessionResponse) -> bool:
         """Hand a command to the site's agent. False when it is away."""

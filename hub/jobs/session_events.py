@@ -17,6 +17,7 @@ from hub.errors import AgentReported, JobEnded, JobNotFound, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.complete import complete_backup
 from hub.jobs.end import agent_gave_up, fail_job, retry_catalog, tell_to_cancel
+from hub.jobs.kept_inventories import take_inventory
 from hub.jobs.open import open_backup
 from hub.jobs.parts import Parts
 from hub.jobs.states import Consistency
@@ -40,7 +41,7 @@ def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> N
     if kind == "heartbeat":
         return
     if kind == "inventory":
-        parts.agents.report(link, request.inventory.virtual_machines)
+        take_inventory(parts, link, request.inventory)
     elif kind == "job_opened":
         _of_job(parts, link, request.job_opened.job_id, request)
     elif kind == "job_uploaded":

@@ -1,4 +1,4 @@
-"""Administration: disabled repositories, draining agents, retries, deletions, imported jobs."""
+"""Administration: disabled repositories, draining agents, inventories, retries, deletions, imports."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ down_revision = "0001"
 
 UTC = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+BLOB = sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 MARIADB: dict[str, Any] = {
     f"{dialect}_{key}": value
     for dialect in ("mysql", "mariadb")
@@ -85,6 +86,20 @@ def upgrade() -> None:
     op.add_column("backup_disks", sa.Column("legacy_id", sa.String(length=255), nullable=True))
     op.create_index("uq_backup_disks_legacy_id", "backup_disks", ["legacy_id"], unique=True)
     op.create_table(
+        "agent_inventories",
+        sa.Column("agent_id", sa.String(length=128), nullable=False),
+        sa.Column("content", BLOB, nullable=False),
+        sa.Column("reported_at", UTC, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["agent_id"],
+            ["agents.id"],
+            name=op.f("fk_agent_inventories_agent_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("agent_id", name=op.f("pk_agent_inventories")),
+        **MARIADB,
+    )
+    op.create_table(
         "backup_retries",
         sa.Column("job_id", sa.String(length=128), nullable=False),
         sa.Column("retry_of_job_id", sa.String(length=128), nullable=False),
@@ -149,6 +164,7 @@ def downgrade() -> None:
         op.drop_index(op.f(index), table_name=table)
     op.drop_table("file_removals")
     op.drop_table("backup_retries")
+    op.drop_table("agent_inventories")
     op.drop_index("uq_backup_disks_legacy_id", table_name="backup_disks")
     for table, name in reversed(COLUMNS):
         op.drop_column(table, name)

@@ -19,6 +19,7 @@ from hub.catalog.agents import (
     set_draining,
 )
 from hub.catalog.engine import Catalog
+from hub.catalog.inventories import keep_inventory, kept_inventories
 from hub.catalog.start_job import start_job
 from hub.errors import AgentDraining, AgentHasJobs, AgentNotFound
 from shared.errors import InvalidArgument
@@ -181,3 +182,19 @@ def test_registration_waits_for_a_removal_and_is_of_a_new_agent(catalog: Catalog
     assert second != first
     with catalog.read() as session:
         assert [row.id for row in list_agents(session)[0]] == [second]
+
+
+def test_inventory_of_an_agent_is_replaced_and_goes_with_it(catalog: Catalog) -> None:
+    registered(catalog)
+    large = bytes(range(256)) * 8_192  # some thousand VMs, compressed
+    for content in (b"", large):
+        with catalog.write() as session:
+            keep_inventory(session, "lab", content, NOON)
+        with catalog.read() as session:
+            assert kept_inventories(session) == {"lab": content}
+    with catalog.write() as session, pytest.raises(AgentNotFound):
+        keep_inventory(session, "elsewhere", b"", NOON)
+    with catalog.write() as session:
+        delete_agent(session, lock_agent(session, "lab"))
+    with catalog.read() as session:
+        assert kept_inventories(session) == {}

@@ -25,6 +25,7 @@ FOREIGN_KEYS = {
     ("backup_disks", "vm_backup_context_id", "vm_backup_contexts", "CASCADE"),
     ("backup_disks", "backup_job_id", "backup_jobs", "CASCADE"),
     ("backup_disks", "base_disk_id", "backup_disks", "SET NULL"),
+    ("agent_inventories", "agent_id", "agents", "CASCADE"),
     ("backup_retries", "job_id", "backup_jobs", "CASCADE"),
     ("backup_retries", "retry_of_job_id", "backup_jobs", "CASCADE"),
     ("file_removals", "repository_id", "backup_repositories", None),
@@ -176,7 +177,7 @@ def test_tables_are_innodb_and_compare_text_by_its_bytes(catalog: Catalog) -> No
                 "WHERE table_schema = database() AND table_name != 'alembic_version'"
             )
         ).all()
-    assert len(tables) == len(Base.metadata.tables) == 7
+    assert len(tables) == len(Base.metadata.tables) == 8
     assert set(tables) == {("InnoDB", "utf8mb4_bin")}
 
 
