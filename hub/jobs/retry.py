@@ -7,7 +7,7 @@ import structlog
 from hub.catalog.models import BackupJob
 from hub.catalog.queries import find_job
 from hub.catalog.start_job import job_of_request
-from hub.errors import JobNotUnsuccessful
+from hub.errors import JobNotFound, JobNotUnsuccessful
 from hub.jobs.asked_vm import vm_of_context
 from hub.jobs.parts import Parts
 from hub.jobs.start import NewJob, begin_backup, usable_request_id
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 def retry_backup(parts: Parts, job_id: str, request_id: str = "") -> BackupJob:
     """A new pending job with what an unsuccessful one was asked for; for a repeated
-    request id, its job.
+    request id, its job, also when the one that it repeats was deleted since.
 
     Raises InvalidArgument (the request id started something else), JobNotFound,
     JobNotUnsuccessful, and what `start_backup` raises.
@@ -31,7 +31,13 @@ def retry_backup(parts: Parts, job_id: str, request_id: str = "") -> BackupJob:
             repeated = job_of_request(session, request_id)
             if repeated is not None and _repeats(repeated, job_id):
                 return find_job(session, repeated.id, with_disks=True)
-            original = find_job(session, job_id)
+            try:
+                original = find_job(session, job_id)
+            except JobNotFound:
+                # What a job repeats is forgotten with the job that it repeats.
+                if repeated is None or repeated.retry is not None:
+                    raise
+                return find_job(session, repeated.id, with_disks=True)
         if repeated is not None:
             raise InvalidArgument("request_id", f"started {repeated.id}, no retry of {job_id}")
         if original.status not in UNSUCCESSFUL:

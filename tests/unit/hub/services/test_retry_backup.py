@@ -69,6 +69,19 @@ def test_repeated_retry_returns_the_same_job(hub: RunningHub, agent: FakeAgent) 
     assert job_ids(hub) == [second.job_id, first.job_id]
 
 
+def test_repeated_retry_returns_its_job_after_the_first_was_deleted(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    first = failed(hub, agent)
+    second = retry(hub, first.job_id, "again-1")
+    delete(hub, first.job_id)
+    assert retry(hub, first.job_id, "again-1").job_id == second.job_id
+    # Without the request id it is a new wish, and nothing is left to repeat.
+    assert refusal(lambda: retry(hub, first.job_id))[1] == "JOB_NOT_FOUND"
+    assert refusal(lambda: retry(hub, first.job_id, "again-2"))[1] == "JOB_NOT_FOUND"
+    assert job_ids(hub) == [second.job_id]
+
+
 def test_request_id_of_something_else_is_refused(hub: RunningHub, agent: FakeAgent) -> None:
     first = give_up(hub, agent, hub.start(request_id="start-1"))
     second = give_up(hub, agent, retry(hub, first.job_id, "again-1"))
