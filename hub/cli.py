@@ -8,6 +8,7 @@ that is not this program's.
 
 import json
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,8 @@ import typer
 
 from hub.catalog.catalog_url import has_password
 from hub.catalog.change_schema import upgrade_catalog
-from hub.catalog.engine import Catalog, sqlite_url
+from hub.catalog.engine import MAINTENANCE_STATEMENT_S, Catalog, sqlite_url
+from hub.catalog.models import BackupRepository
 from hub.catalog.repositories import all_repositories
 from hub.cli_options import HELP_NAMES, ConfigOption
 from hub.config import (
@@ -78,8 +80,16 @@ def init(
     state_dir: Annotated[Path, typer.Option(help="Folder for the hub's own files.")],
     repository: Annotated[
         Path | None,
-        typer.Option(help="Folder of the default repository; STATE_DIR/repository if not given."),
+        typer.Option(
+            help="Folder of the first repository, named default; STATE_DIR/repository if not given."
+        ),
     ] = None,
+    if_none: Annotated[
+        bool,
+        typer.Option(
+            "--if-none", help="--repository is for a catalog without repositories; others stay."
+        ),
+    ] = False,
     url: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +103,11 @@ def init(
         typer.Option("--catalog-password-file", help="File with the database user's password."),
     ] = None,
 ) -> None:
-    """Make a hub: folder, configuration, catalog, default repository. Repeating changes nothing."""
+    """Make a hub: folder, configuration, catalog, first repository. Repeating changes nothing.
+
+    Of an older catalog the schema is upgraded. Repositories are an administrator's: a catalog
+    that has one, whatever its name, keeps them as they are.
+    """
     state = state_dir.absolute()
     config = state / CONFIG_NAME
     _check_catalog_options(url, password_file)
@@ -105,22 +119,25 @@ def init(
         raise ConfigurationError(str(state), f"cannot be made: {error.strerror}") from error
     settings = load_hub_settings(config)
     _require_catalog(url, settings, config)
-    catalog = catalog_of(settings)
+    # An upgrade has statements that take their time on large tables.
+    catalog = catalog_of(settings, statement_timeout_s=MAINTENANCE_STATEMENT_S)
     try:
         upgrade_catalog(catalog, typer.echo)
         with catalog.read() as session:
-            names = {row.name: row.path for row in all_repositories(session)}
-        if "default" not in names:
+            repositories = all_repositories(session)
+        if not repositories:
             folder = (repository or state / "repository").absolute()
-            row = create_repository(Parts(catalog), name="default", path=str(folder), default=True)
-            names["default"] = row.path
-        elif repository is not None:
-            _require_default(repository, Path(names["default"]))
+            repositories = [
+                create_repository(Parts(catalog), name="default", path=str(folder), default=False)
+            ]
+        elif repository is not None and not if_none:
+            _require_known(repository, repositories)
     finally:
         catalog.close()
     typer.echo(f"configuration  {config}")
     typer.echo(f"catalog        {catalog}")
-    typer.echo(f"repository     {names['default']}")
+    for row in repositories:
+        typer.echo(f"repository     {row.path} ({row.name}{', default' * row.is_default})")
     typer.echo(f"next           sendense-hub serve --config {config}")
 
 
@@ -204,14 +221,19 @@ def _require_catalog(wanted: str | None, settings: HubSettings, config: Path) ->
         )
 
 
-def _require_default(wanted: Path, default: Path) -> None:
-    """Raises ConfigurationError when the default repository is another one than asked for."""
-    if wanted.absolute().resolve() != default.resolve():
-        raise ConfigurationError(
-            "--repository",
-            f"the repository default is {default} and stays so; make a further one with: "
-            f"sendense repository create NAME {wanted.absolute()}",
-        )
+def _require_known(wanted: Path, repositories: Sequence[BackupRepository]) -> None:
+    """Raises ConfigurationError when the folder is none of the catalog's repositories."""
+    paths = {row.path for row in repositories}
+    # As it is written first: resolving a path may hang with its mount.
+    if str(wanted.absolute()) in paths or str(wanted.absolute().resolve()) in paths:
+        return
+    named = ", ".join(f"{row.name} in {row.path}" for row in repositories[:3])
+    more = f" and {len(repositories) - 3} more" if len(repositories) > 3 else ""
+    raise ConfigurationError(
+        "--repository",
+        f"the catalog has repositories, {named}{more}, which stay so; make a further one with: "
+        f"sendense repository create NAME {wanted.absolute()}",
+    )
 
 
 def _config_text(state: Path, url: str, password_file: Path | None) -> str:

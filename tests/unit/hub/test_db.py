@@ -5,18 +5,24 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 from sqlalchemy import make_url, text
+from tenacity import Retrying, stop_after_delay, wait_fixed
 from typer.testing import CliRunner, Result
 
 from hub import cli
 from hub.catalog import hub_lock
 from hub.catalog.engine import Catalog, newest_revision
 from hub.catalog.hub_lock import HubLock
-from hub.config import HubSettings, load_hub_settings, warn_of_configuration
+from hub.catalog.repositories import all_repositories
+from hub.config import HubSettings, catalog_of, load_hub_settings, warn_of_configuration
+from hub.jobs.manage_repositories import delete_repository, rename_repository
+from hub.jobs.parts import Parts
+from hub.jobs.repositories import create_repository
 from hub.main import Hub
 from shared.errors import SendenseError
 from tests.mariadb_server import MariadbServer
@@ -84,6 +90,53 @@ def test_init_makes_a_catalog_and_changes_nothing_when_repeated(
     assert (state / "hub.toml").read_text() == before
     catalog.require_newest()
     assert (state / "catalog.db").exists() == (not where)
+
+
+def test_init_leaves_repositories_as_their_administrator_made_them(
+    state: Path, catalog: Catalog, tmp_path: Path
+) -> None:
+    parts, first, nas = Parts(catalog), state / "repository", tmp_path / "nas"
+
+    def repositories() -> list[tuple[str, str, bool]]:
+        with catalog.read() as session:
+            return [(row.name, row.path, row.is_default) for row in all_repositories(session)]
+
+    def repeated(folder: Path, *more: str) -> Result:
+        return run("init", "--state-dir", state, "--repository", folder, *more)
+
+    rename_repository(parts, "default", "main")
+    create_repository(parts, name="nas", path=str(nas), default=True)
+    both = [("main", str(first), False), ("nas", str(nas), True)]
+    for arguments in ([], ["--repository", first], ["--repository", nas]):
+        said = done(run("init", "--state-dir", state, *arguments))
+        assert f"{first} (main)\n" in said
+        assert f"{nas} (nas, default)\n" in said
+        assert repositories() == both
+
+    delete_repository(parts, "main")
+    assert f"nas in {nas}" in refused(repeated(first))
+    # As a container's entry point does at every start.
+    done(repeated(first, "--if-none"))
+    assert repositories() == [("nas", str(nas), True)]
+    assert not first.exists()
+
+    delete_repository(parts, "nas")
+    done(repeated(first, "--if-none"))
+    assert repositories() == [("default", str(first), True)]
+
+
+def test_init_knows_a_repository_by_a_link_to_its_folder(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(state / "repository")
+    done(run("init", "--state-dir", state, "--repository", tmp_path / "link"))
+
+
+def test_init_whose_repository_could_not_be_made_makes_it_when_repeated(
+    tmp_path: Path, where: list[str]
+) -> None:
+    arguments = ["--state-dir", tmp_path / "state", "--repository", tmp_path / "away" / "repo"]
+    assert "parent folder" in refused(run("init", *arguments, *where))
+    (tmp_path / "away").mkdir()
+    assert f"{tmp_path}/away/repo (default, default)\n" in done(run("init", *arguments, *where))
 
 
 def test_check_finds_nothing_after_init(state: Path) -> None:
@@ -176,6 +229,34 @@ def test_init_upgrades_an_older_catalog(state: Path, catalog: Catalog) -> None:
     done(db(state, "downgrade", "0001"))
     assert "made   0002" in done(run("init", "--state-dir", state))
     catalog.require_newest()
+
+
+@pytest.mark.mariadb
+def test_init_waits_for_statements_longer_than_a_hub_that_serves(
+    tmp_path: Path, mariadb: MariadbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement takes long: it waits for a table that somebody else reads."""
+    state = tmp_path / "state"
+    serving_s = 1
+    slow = (
+        "SELECT id FROM information_schema.processlist "
+        "WHERE state LIKE 'Waiting for table metadata lock' AND time_ms > %s"
+    )
+    with mariadb.database() as url, ThreadPoolExecutor(1) as pool:
+        done(run("init", "--state-dir", state, "--catalog-url", url))
+        done(db(state, "downgrade", "0001"))
+        monkeypatch.setattr(catalog_of, "__kwdefaults__", {"statement_timeout_s": serving_s})
+        catalog = Catalog(url)
+        with catalog.engine.connect() as reader:
+            reader.execute(text("SELECT COUNT(*) FROM backup_jobs"))
+            upgrading = pool.submit(run, "init", "--state-dir", state)
+            for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.05)):
+                with attempt:
+                    assert not upgrading.done(), upgrading.result().exception
+                    assert mariadb.run(slow, serving_s * 1500)
+        assert "made   0002" in done(upgrading.result(60))
+        catalog.require_newest()
+        catalog.close()
 
 
 def test_newer_catalog_is_refused_by_every_command(state: Path, catalog: Catalog) -> None:

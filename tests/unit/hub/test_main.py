@@ -65,7 +65,9 @@ def test_init_makes_a_hub_and_changes_nothing_when_repeated(state: Path) -> None
     assert not (state / "repository").exists()
 
 
-def test_init_with_another_repository_is_refused_naming_the_default(state: Path) -> None:
+def test_init_with_a_folder_that_is_no_repository_is_refused_naming_those_that_are(
+    state: Path,
+) -> None:
     repository = state.parent / "repo"
     same = ["init", "--state-dir", str(state), "--repository", str(repository)]
     assert CliRunner().invoke(cli.app, same).exit_code == 0
