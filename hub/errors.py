@@ -588,3 +588,22 @@ class ChangeIdNotFound(SendenseError):
     vm: str
     disk_index: int
     problem: str
+
+
+@dataclass(eq=False)
+class TwinsAmbiguous(VmAmbiguous):
+    """Several VMs of one site answer to the name: the site does not tell them apart."""
+
+    text: ClassVar[str] = (
+        "several VMs match {vm!r}, at these sites: {sites}; name the VM by its instance uuid, "
+        "one of {instance_uuids}"
+    )
+
+    instance_uuids: Sequence[str]
+
+    def __str__(self) -> str:
+        return self.text.format(
+            vm=self.vm,
+            sites=", ".join(self.sites),
+            instance_uuids=", ".join(self.instance_uuids),
+        )
