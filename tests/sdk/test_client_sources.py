@@ -1,10 +1,14 @@
 """The sources of the clients: they hold what a strict compiler asks, and the READMEs' examples work."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
-from tests.sdk.conftest import Sources, run
-from tests.toolchain import tool
+import pytest
+
+from tests.sdk.conftest import STEP_TIMEOUT_S, Sources, run
+from tests.toolchain import ROOT, environment, tool
 
 
 def _example(readme: Path, language: str) -> str:
@@ -28,3 +32,46 @@ def test_the_typescript_client_and_the_example_of_its_readme_pass_the_type_check
     readme = sources.typescript / "examples" / "readme.ts"
     readme.write_text(_example(sources.typescript / "README.md", "ts"))
     run([tool("node"), "node_modules/.bin/tsc", "--noEmit"], sources.typescript)
+
+
+def _commands(readme: Path) -> list[str]:
+    """The README's commands: what stands in its blocks without a language, a line each."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme.read_text(), re.M | re.S)
+    return [line for language, text in blocks if not language for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("language", "programs"), [("go", {"go"}), ("typescript", {"node", "npm"})]
+)
+def test_the_readmes_commands_need_no_programs_but_those_of_make_tools(
+    language: str, programs: set[str]
+) -> None:
+    commands = _commands(ROOT / "sdk" / language / "README.md")
+    needed = {step.split()[0] for line in commands for step in line.split("&&")}
+    assert needed == {"make", "export", "cd", *programs}
+    assert commands.index("make clients") + 1 == commands.index(
+        'export PATH="$PWD/build/tools/bin:$PATH"'
+    )
+    for name in programs:
+        tool(name)
+
+
+@pytest.mark.parametrize("language", ["go", "typescript"])
+def test_the_readmes_example_runs_as_it_says(
+    sources: Sources, tmp_path: Path, language: str
+) -> None:
+    """Typed as it stands, with build/tools/bin and the system's folders as PATH."""
+    root = sources.go.parents[1]
+    commands = _commands(root / "sdk" / language / "README.md")
+    (command,) = (line for line in commands if line.startswith(f"cd sdk/{language} && "))
+    done = subprocess.run(
+        ["sh", "-c", command.replace("127.0.0.1:8443", "127.0.0.1:1")],
+        cwd=root,
+        env={**environment(), "PATH": f"{tool('node').parent}:{os.defpath}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=STEP_TIMEOUT_S,
+    )
+    # Both start, and say that there is no hub.
+    assert "error: Unavailable: " in done.stderr, done.stdout + done.stderr
