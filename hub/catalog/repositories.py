@@ -172,6 +172,14 @@ def add_repository(
     return row
 
 
+def recorded(
+    session: Session, repository_id: str, *, name: str, path: str
+) -> BackupRepository | None:
+    """The repository of that id, if it has that name and folder."""
+    row = session.get(BackupRepository, repository_id)
+    return row if row is not None and (row.name, row.path) == (name, path) else None
+
+
 def make_only_default(session: Session, row: BackupRepository) -> None:
     """One statement over all rows: of two that race, the later one holds."""
     session.execute(

@@ -1,6 +1,7 @@
 """What an administrator does to repositories: rows first, then their folders."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 def make_repository(parts: Parts, *, name: str, path: str, default: bool) -> RepositoryState:
     """Raises what `create_repository` raises."""
-    row = retry_catalog(create_repository)(parts, name=name, path=path, default=default)
+    row = create_repository(parts, name=name, path=path, default=default, repeated=retry_catalog)
     return state_of(parts, row)
 
 
@@ -78,9 +79,10 @@ def delete_repository(parts: Parts, repository: str) -> RepositoryState:
     """Forget a repository that holds nothing, then take the mark out of its folder; the
     repository as it was.
 
-    A mark that cannot be removed now stays: the folder can be made a repository
-    again, or removed by hand. Raises RepositoryNotFound, RepositoryNotEmpty,
-    RepositoryIsDefault, and RepositoryUnusable when another request is at work on it.
+    A mark that cannot be removed now, or whose folder has more in it, stays, and
+    `problem` says so: the folder can be made a repository again, or removed by hand.
+    Raises RepositoryNotFound, RepositoryNotEmpty, RepositoryIsDefault, and
+    RepositoryUnusable when another request is at work on it.
     """
     row = _find(parts, repository)
     state = state_of(parts, row)
@@ -97,6 +99,7 @@ def delete_repository(parts: Parts, repository: str) -> RepositoryState:
             folder_removed = unmark.answer(CHANGE_S)
         except SendenseError as error:
             _log.warning("mark_not_removed", repository=row.name, path=row.path, error=str(error))
+            state = replace(state, problem=state.problem or str(error))
         else:
             _log.info("mark_removed", path=row.path, folder_removed=folder_removed)
     return state

@@ -21,7 +21,8 @@ NOTHING: Final = RepositoryUse()
 
 @dataclass(frozen=True, slots=True)
 class RepositoryState:
-    """A repository as it is. `space` is None when there is a `problem`."""
+    """A repository as it is. `space` is None when the folder could not be asked, and then
+    there is a `problem`."""
 
     row: BackupRepository
     use: RepositoryUse

@@ -8,7 +8,12 @@ from typing import Any, Final
 
 from hub.repository.errors import RepositoryUnusable, os_errors_of
 from hub.repository.files import sync_folder, write_file_durably
-from hub.repository.paths import PARTIAL_SUFFIX, PROBE_PREFIX, REPOSITORY_FACTS
+from hub.repository.paths import (
+    OF_THE_FILE_SYSTEM,
+    PARTIAL_SUFFIX,
+    PROBE_PREFIX,
+    REPOSITORY_FACTS,
+)
 
 FORMAT: Final = 1
 # The folder has more in it, is a mount point, or its parent is not ours to change.
@@ -63,14 +68,25 @@ def rename_in_mark(folder: Path, repository_id: str, name: str) -> None:
 def remove_mark(folder: Path, repository_id: str) -> bool:
     """Take a deleted repository's mark out of its folder, and remove that if it is empty then.
 
-    What else is in the folder stays. True when the folder went. Raises
-    RepositoryUnusable, LayerWriteFailed; calling again does the rest.
+    True when the folder went. Where anything else is in it the mark stays: another
+    hub, or a newer copy of the catalog, may have restore points there, which without
+    the mark nobody could use. Raises RepositoryUnusable, also for that, and
+    LayerWriteFailed; calling again does the rest.
     """
     read_mark(folder, repository_id)
     with os_errors_of(folder):
-        for path in folder.glob(f"*{PARTIAL_SUFFIX}"):
-            if path.name.startswith((REPOSITORY_FACTS, PROBE_PREFIX)):
-                path.unlink(missing_ok=True)
+        leftovers = [path for path in folder.iterdir() if _is_own_leftover(path)]
+        known = {REPOSITORY_FACTS, *OF_THE_FILE_SYSTEM, *(path.name for path in leftovers)}
+        others = sorted(path.name for path in folder.iterdir() if path.name not in known)
+        if others:
+            raise RepositoryUnusable(
+                str(folder),
+                f"the mark {REPOSITORY_FACTS} stays, for the folder has more in it, such as "
+                f"{others[0]!r}: these may be backups that this catalog does not know. To use "
+                "them, make the folder a repository again; else remove the mark by hand",
+            )
+        for path in leftovers:
+            path.unlink(missing_ok=True)
         (folder / REPOSITORY_FACTS).unlink()
         sync_folder(folder)
         try:
@@ -81,3 +97,9 @@ def remove_mark(folder: Path, repository_id: str) -> bool:
             return False
         sync_folder(folder.parent)
     return True
+
+
+def _is_own_leftover(path: Path) -> bool:
+    """Of a mark or a probe that was being written when the hub ended."""
+    name = path.name
+    return name.startswith((REPOSITORY_FACTS, PROBE_PREFIX)) and name.endswith(PARTIAL_SUFFIX)

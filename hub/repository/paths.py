@@ -11,6 +11,8 @@ JOB_FACTS = "job.json"
 REPOSITORY_FACTS = "sendense-repository.json"
 # Of files that a test of the repository writes.
 PROBE_PREFIX = "sendense-probe-"
+# What a new file system has in its root.
+OF_THE_FILE_SYSTEM = frozenset({"lost+found"})
 
 _NAME_BYTES_LIMIT = 255
 

@@ -43,7 +43,7 @@ class TestChecks:
             pass
         run.close()
         left = probe_in(repository.path).name
-        assert repository.remove_partials() == [left]
+        assert repository.remove_leftovers() == [left]
         assert names(repository.path) == {MARK}
 
     @pytest.mark.parametrize("mark", [None, '{"format": 1, "repository_id": "repo-9"}', "?"])
@@ -189,11 +189,23 @@ class TestMark:
         assert remove_mark(repository.path, repository.repository_id) is True
         assert not repository.path.exists()
 
-    def test_what_else_is_in_the_folder_stays(self, repository: Repository) -> None:
-        (repository.path / "photos").mkdir()
-        (repository.path / "other.partial").touch()
+    @pytest.mark.parametrize("name", ["ctx-backup-pgtest1-1", "other.partial", ".hidden"])
+    def test_mark_stays_with_whatever_else_is_in_the_folder(
+        self, repository: Repository, name: str
+    ) -> None:
+        (repository.path / name).mkdir()
+        (repository.path / "sendense-probe-x1.partial").touch()
+        before = (repository.path / MARK).read_bytes()
+        with pytest.raises(RepositoryUnusable, match=f"the mark {MARK} stays.*'{name}'"):
+            remove_mark(repository.path, repository.repository_id)
+        assert names(repository.path) == {MARK, name, "sendense-probe-x1.partial"}
+        assert (repository.path / MARK).read_bytes() == before
+
+    def test_root_of_a_file_system_stays_without_the_mark(self, repository: Repository) -> None:
+        (repository.path / "lost+found").mkdir()
+        (repository.path / f"{MARK}x1.partial").touch()
         assert remove_mark(repository.path, repository.repository_id) is False
-        assert names(repository.path) == {"photos", "other.partial"}
+        assert names(repository.path) == {"lost+found"}
 
     def test_folder_that_is_a_mount_point_stays(
         self, repository: Repository, monkeypatch: pytest.MonkeyPatch

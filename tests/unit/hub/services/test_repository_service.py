@@ -2,17 +2,22 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 
+from hub.catalog.engine import Catalog
 from hub.catalog.file_removals import request_removals
 from hub.config import HubSettings
-from hub.jobs import manage_repositories, repository_states
+from hub.jobs import manage_repositories, repositories, repository_states
 from hub.main import Hub
+from hub.repository import Repository
 from sendense.v1 import backup_pb2
 from sendense.v1 import repository_pb2 as pb
 from tests.unit.hub.catalog.conftest import NOON
@@ -95,6 +100,47 @@ def hanging(folder: Path) -> Iterator[None]:
         # Lets go of readers; without one there is nothing to let go.
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
         aside.replace(path)
+
+
+class TestCreate:
+    @pytest.mark.parametrize("what", ["resolve", "id_in", "create"])
+    def test_folder_that_hangs_is_an_error_in_time_and_made_once_it_answers(
+        self, hub: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        answers, hung = threading.Event(), threading.Event()
+        owner = Path if what == "resolve" else Repository
+        real = getattr(owner, what)
+
+        def hanging_call(*given: Any, **more: Any) -> Any:
+            if str(given[0]).endswith("cellar"):
+                hung.set()
+                assert answers.wait(T)
+            return real(*given, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                owner, what, hanging_call if what == "resolve" else staticmethod(hanging_call)
+            )
+            patch.setattr(repositories, "LOOK_S", 0.2)
+            patch.setattr(repositories, "CREATE_S", 0.2)
+            code, reason, facts = refusal(lambda: create(hub, tmp_path / "cellar"))
+            assert hung.is_set()
+            assert (code, reason) == (Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE")
+            assert "has not answered for 0.2 s" in facts["problem"]
+            # The hub goes on with everything else.
+            assert create(hub, tmp_path / "attic", "attic").problem == ""
+            answers.set()
+        for attempt in Retrying(
+            retry=retry_if_exception_type(grpc.RpcError), stop=stop_after_delay(T), reraise=True
+        ):
+            with attempt:
+                made = create(hub, tmp_path / "cellar")
+        assert mark(tmp_path / "cellar")["repository_id"] == made.repository_id
+
+    def test_path_that_cannot_be_resolved_is_refused(self, hub: RunningHub, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        code, _, facts = refusal(lambda: create(hub, tmp_path / "loop" / "cellar"))
+        assert (code, facts["field"]) == (Code.INVALID_ARGUMENT, "path")
 
 
 class TestList:
@@ -311,11 +357,41 @@ class TestDelete:
         # Its name and its folder are free again.
         assert create(hub, tmp_path / "cellar").problem == ""
 
-    def test_foreign_file_stays_and_is_no_error(self, hub: RunningHub, tmp_path: Path) -> None:
-        create(hub, tmp_path / "cellar")
+    def test_folder_with_anything_else_in_it_keeps_its_mark_and_can_be_adopted(
+        self, hub: RunningHub, tmp_path: Path
+    ) -> None:
+        made = create(hub, tmp_path / "cellar")
         (tmp_path / "cellar" / "photos").mkdir()
-        delete(hub)
-        assert [path.name for path in (tmp_path / "cellar").iterdir()] == ["photos"]
+        problem = delete(hub).problem
+        assert f"the mark {MARK} stays" in problem
+        assert "'photos'" in problem
+        assert [one.name for one in listed(hub)] == ["default"]
+        assert {path.name for path in (tmp_path / "cellar").iterdir()} == {MARK, "photos"}
+        adopted = create(hub, tmp_path / "cellar", "again")
+        assert (adopted.repository_id, adopted.problem) == (made.repository_id, "")
+
+    def test_restore_points_of_another_hub_outlive_the_deletion(
+        self, hub: RunningHub, agent: FakeAgent, tmp_path: Path
+    ) -> None:
+        """A second catalog that adopts the folder, as an older copy does, knows none of them."""
+        job = backed_up(hub, agent)
+        folder = get(hub, "default").path
+        settings = HubSettings(
+            listen="127.0.0.1:0",
+            catalog_url=f"sqlite:///{tmp_path / 'second.db'}",
+            state_dir=tmp_path / "second",
+        )
+        settings.state_dir.mkdir()
+        catalog = Catalog(settings.catalog_url)
+        catalog.upgrade()
+        catalog.close()
+        with Hub(settings) as running, grpc.insecure_channel(str(running.address)) as channel:
+            second = RunningHub(running, channel)
+            create(second, Path(folder), "taken")
+            assert f"the mark {MARK} stays" in delete(second, "taken").problem
+            assert listed(second) == []
+        assert get(hub, "default").problem == ""
+        assert hub.restored(job.job_id)
 
     def test_folder_that_is_away_keeps_its_mark_and_can_be_adopted(
         self, hub: RunningHub, tmp_path: Path
