@@ -8,9 +8,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from hub.catalog.bases import last_completed_job
-from hub.catalog.models import BackupDisk, VmBackupContext
+from hub.catalog.contexts import VmIdentity, find_context_of
+from hub.catalog.models import BackupDisk, BackupRepository, VmBackupContext
 from hub.catalog.repositories import find_repository
-from hub.errors import ChangeIdNotFound, VmAmbiguous, VmNotFound
+from hub.errors import ChangeIdNotFound, TwinsAmbiguous, VmAmbiguous, VmUnheardOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +27,50 @@ class DiskChangeId:
     completed_at: datetime | None
 
 
-def get_change_id(
+def change_id_of(
+    session: Session, identity: VmIdentity, *, vm: str, repository: str, disk_index: int
+) -> DiskChangeId:
+    """The disk's change id in the VM's context, as its next backup would find that.
+
+    `vm` is what the VM was asked for as; `repository` "" means the default one.
+    Raises RepositoryNotFound, NoDefaultRepository, ChangeIdNotFound.
+    """
+    row = find_repository(session, repository)
+    context = find_context_of(session, identity, row.id)
+    if context is None:
+        raise _never_backed_up(vm, disk_index, row)
+    return _of_context(session, context, vm, disk_index)
+
+
+def change_id_by_word(
     session: Session, *, vm: str, site: str, repository: str, disk_index: int
 ) -> DiskChangeId:
-    """The disk's change id, by foreign keys: context, its last completed job, its disk.
+    """The disk's change id where only contexts tell which VM is meant.
 
     `vm` is a name, moref or instance uuid, as the VM was backed up; `site` "" means
     any, `repository` "" the default one. Raises RepositoryNotFound,
-    NoDefaultRepository, VmNotFound (no repository has it), VmAmbiguous, ChangeIdNotFound.
+    NoDefaultRepository, VmUnheardOf (no repository has it), VmAmbiguous, ChangeIdNotFound.
     """
     row = find_repository(session, repository)
     contexts = _contexts(session, vm, site)
     if not contexts:
-        raise VmNotFound(vm, site)
+        raise VmUnheardOf(vm, site)
     here = [context for context in contexts if context.repository_id == row.id]
     if not here:
-        raise ChangeIdNotFound(
-            vm, disk_index, f"it was never backed up into repository {row.name!r}"
-        )
+        raise _never_backed_up(vm, disk_index, row)
     if len(here) > 1:
-        raise VmAmbiguous(vm, sorted({context.site for context in here}))
-    job = last_completed_job(session, here[0].context_id)
+        raise _ambiguous(vm, here)
+    return _of_context(session, here[0], vm, disk_index)
+
+
+def _of_context(
+    session: Session, context: VmBackupContext, vm: str, disk_index: int
+) -> DiskChangeId:
+    """By foreign keys: the context's last completed job, its disk. Raises ChangeIdNotFound."""
+    job = last_completed_job(session, context.context_id)
     if job is None:
-        raise ChangeIdNotFound(
-            vm, disk_index, f"it has no completed backup in repository {row.name!r}"
-        )
+        name = context.repository.name
+        raise ChangeIdNotFound(vm, disk_index, f"it has no completed backup in repository {name!r}")
     disks = {disk.disk_index: disk for disk in _disks(session, job.id)}
     disk = disks.get(disk_index)
     if disk is None:
@@ -74,6 +94,18 @@ def get_change_id(
         disk_uuid=disk.disk_uuid,
         completed_at=disk.completed_at,
     )
+
+
+def _never_backed_up(vm: str, disk_index: int, repository: BackupRepository) -> ChangeIdNotFound:
+    problem = f"it was never backed up into repository {repository.name!r}"
+    return ChangeIdNotFound(vm, disk_index, problem)
+
+
+def _ambiguous(vm: str, contexts: Sequence[VmBackupContext]) -> VmAmbiguous:
+    sites = sorted({context.site for context in contexts})
+    if len(sites) == len(contexts):
+        return VmAmbiguous(vm, sites)
+    return TwinsAmbiguous(vm, sites, sorted(context.instance_uuid for context in contexts))
 
 
 def _contexts(session: Session, vm: str, site: str) -> Sequence[VmBackupContext]:

@@ -32,15 +32,17 @@ def find_or_add_context(
     session: Session, vm: VmIdentity, repository_id: str, now: datetime
 ) -> VmBackupContext:
     """The VM's context in the repository, its name and moref brought up to date."""
-    context = (
-        _context_of(session, vm, repository_id)
-        or _imported(session, vm, repository_id)
-        or _add(session, vm, repository_id, now)
-    )
+    context = find_context_of(session, vm, repository_id) or _add(session, vm, repository_id, now)
+    context.instance_uuid = vm.instance_uuid
     context.vm_name = vm.name
     context.vmware_vm_id = vm.moref
     session.flush()
     return context
+
+
+def find_context_of(session: Session, vm: VmIdentity, repository_id: str) -> VmBackupContext | None:
+    """The VM's context in the repository, as its next backup would find it."""
+    return _context_of(session, vm, repository_id) or _imported(session, vm, repository_id)
 
 
 def _context_of(session: Session, vm: VmIdentity, repository_id: str) -> VmBackupContext | None:
@@ -54,7 +56,7 @@ def _context_of(session: Session, vm: VmIdentity, repository_id: str) -> VmBacku
 
 
 def _imported(session: Session, vm: VmIdentity, repository_id: str) -> VmBackupContext | None:
-    """The VM's context of an earlier system, which did not know instance uuids; it has one now.
+    """The VM's context of an earlier system, which did not know instance uuids.
 
     Site, moref and name must all be the VM's, and only one context may have them.
     """
@@ -67,10 +69,7 @@ def _imported(session: Session, vm: VmIdentity, repository_id: str) -> VmBackupC
             VmBackupContext.instance_uuid.startswith(IMPORTED_UUID, autoescape=True),
         )
     ).all()
-    if not vm.moref or len(found) != 1:
-        return None
-    found[0].instance_uuid = vm.instance_uuid
-    return found[0]
+    return found[0] if vm.moref and len(found) == 1 else None
 
 
 def _add(session: Session, vm: VmIdentity, repository_id: str, now: datetime) -> VmBackupContext:

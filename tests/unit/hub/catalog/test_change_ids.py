@@ -5,9 +5,16 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import update
 
-from hub.catalog.change_ids import DiskChangeId, get_change_id
-from hub.catalog.models import BackupDisk, BackupJob
-from hub.errors import ChangeIdNotFound, RepositoryNotFound, VmAmbiguous, VmNotFound
+from hub.catalog.change_ids import DiskChangeId, change_id_by_word, change_id_of
+from hub.catalog.contexts import VmIdentity
+from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
+from hub.errors import (
+    ChangeIdNotFound,
+    RepositoryNotFound,
+    TwinsAmbiguous,
+    VmAmbiguous,
+    VmNotFound,
+)
 from tests.unit.hub.catalog.conftest import NOON, Clock
 from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
@@ -16,7 +23,14 @@ def change_id(
     story: Story, vm: str = "pgtest1", *, site: str = "", repository: str = "", index: int = 0
 ) -> DiskChangeId:
     with story.catalog.read() as session:
-        return get_change_id(session, vm=vm, site=site, repository=repository, disk_index=index)
+        return change_id_by_word(session, vm=vm, site=site, repository=repository, disk_index=index)
+
+
+def change_id_of_vm(
+    story: Story, vm: VmIdentity, *, repository: str = "", index: int = 0
+) -> DiskChangeId:
+    with story.catalog.read() as session:
+        return change_id_of(session, vm, vm=vm.name, repository=repository, disk_index=index)
 
 
 def problem(story: Story, vm: str = "pgtest1", **more: object) -> str:
@@ -81,8 +95,10 @@ def test_vms_of_one_name_are_ambiguous_until_the_site_or_the_uuid_is_named(story
         change_id(story)
     assert list(refused.value.sites) == ["dr", "lab"]
     assert change_id(story, site="dr").job_id == dr.id
-    with pytest.raises(VmAmbiguous):
+    with pytest.raises(TwinsAmbiguous) as twins:
         change_id(story, site="lab")
+    assert list(twins.value.instance_uuids) == ["uuid-1", "uuid-3"]
+    assert "one of uuid-1, uuid-3" in str(twins.value)
     assert change_id(story, "uuid-1").job_id == lab.id
     assert change_id(story, "uuid-3").job_id == again.id
 
@@ -93,7 +109,7 @@ def test_what_is_missing_is_named(story: Story) -> None:
     job = story.start()
     assert problem(story) == "it has no completed backup in repository 'default'"
     assert problem(story, repository="other") == "it was never backed up into repository 'other'"
-    with pytest.raises(VmNotFound, match="site 'dr' has no VM"):
+    with pytest.raises(VmNotFound, match="of site 'dr' was backed up"):
         change_id(story, site="dr")
     story.open(job, frozen(0), frozen(2))
     story.seal(job, 0)
@@ -113,3 +129,33 @@ def test_imported_job_has_no_change_id_to_build_on(story: Story) -> None:
         session.execute(update(BackupJob).where(BackupJob.id == job.id).values(imported_at=NOON))
         session.execute(update(BackupDisk).values(legacy_id="old-1", root_digest=None))
     assert "imported" in problem(story)
+
+
+def test_reported_vm_has_its_own_contexts_change_id_whatever_others_are_called(
+    story: Story,
+) -> None:
+    of_renamed = story.whole(frozen(change_id="52 aa/1"))
+    renamed, newcomer = replace(PGTEST, name="old-pg"), replace(PGTEST, instance_uuid="uuid-2")
+    with pytest.raises(ChangeIdNotFound, match="never backed up into repository 'default'"):
+        change_id_of_vm(story, newcomer)
+    assert change_id_of_vm(story, renamed).job_id == of_renamed.id
+    of_newcomer = story.whole(frozen(change_id="52 bb/1"), vm=newcomer)
+    assert change_id_of_vm(story, newcomer).job_id == of_newcomer.id
+    assert change_id_of_vm(story, renamed).change_id == "52 aa/1"
+    with pytest.raises(ChangeIdNotFound, match="never backed up into repository 'other'"):
+        change_id_of_vm(story, renamed, repository="other")
+    with pytest.raises(ChangeIdNotFound, match="has the disks 0"):
+        change_id_of_vm(story, renamed, index=1)
+
+
+def test_reported_vm_is_found_in_its_imported_context_which_stays_as_it_is(story: Story) -> None:
+    job = story.whole(vm=replace(PGTEST, instance_uuid="legacy:pgtest1"))
+    with story.catalog.write() as session:
+        session.execute(update(BackupJob).where(BackupJob.id == job.id).values(imported_at=NOON))
+    with pytest.raises(ChangeIdNotFound, match="was imported"):
+        change_id_of_vm(story, PGTEST)
+    with story.catalog.read() as session:
+        context = session.get_one(VmBackupContext, job.vm_backup_context_id)
+        assert context.instance_uuid == "legacy:pgtest1"
+    story.start()
+    assert story.context(job).instance_uuid == PGTEST.instance_uuid

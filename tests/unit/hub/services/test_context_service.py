@@ -156,13 +156,34 @@ def test_change_id_is_what_the_next_increment_asks_for(
     )
 
 
+def test_change_id_is_of_the_vm_that_has_the_name_now(hub: RunningHub, agents: MakeAgent) -> None:
+    agent = agents("lab", FakeVm())
+    first = backed_up(hub, agent, "AB", 1)
+    renamed = FakeVm("old-pg")
+    agent.vms = [renamed, FakeVm(moref="vm-2", instance_uuid="u2")]
+    agent.report()
+    # As StartBackup sees it: the context has the old name still.
+    assert refusal(lambda: change_id(hub, "pgtest1"))[1] == "CHANGE_ID_NOT_FOUND"
+    assert change_id(hub, "old-pg").job_id == first.job_id
+    second = backed_up(hub, agent, "AB", 5, vm="pgtest1")
+    assert change_id(hub, "pgtest1").job_id == second.job_id
+    assert change_id(hub, "old-pg").job_id == first.job_id
+    # What no site reports any more is known by the name it was backed up under.
+    agent.vms = []
+    agent.report()
+    status, reason, facts = refusal(lambda: change_id(hub, "pgtest1"))
+    assert (status, reason) == (Code.FAILED_PRECONDITION, "VM_AMBIGUOUS")
+    assert facts["instance_uuids"] == f"{renamed.instance_uuid},u2"
+    assert change_id(hub, "u2").job_id == second.job_id
+
+
 def test_missing_change_id_is_explained(hub: RunningHub, agents: MakeAgent) -> None:
     agent = agents("lab", FakeVm(), FakeVm("never", moref="vm-2", instance_uuid="u2"))
     last = backed_up(hub, agent, "AB", 1)
     assert refusal(lambda: change_id(hub, "nobody"))[:2] == (Code.NOT_FOUND, "VM_NOT_FOUND")
     status, reason, facts = refusal(lambda: change_id(hub, "never"))
     assert (status, reason) == (Code.NOT_FOUND, "CHANGE_ID_NOT_FOUND")
-    assert facts["problem"] == "it was never backed up"
+    assert facts["problem"] == "it was never backed up into repository 'default'"
     facts = refusal(lambda: change_id(hub, "pgtest1", disk_index=3))[2]
     assert facts["problem"] == f"its last completed backup, {last.job_id}, has the disks 0"
     assert (
