@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from grpc import StatusCode
 
+from hub.jobs.states import LIVE
 from shared.errors import SendenseError
 
 
@@ -16,7 +17,7 @@ class CatalogUnavailable(SendenseError):
     code: ClassVar[str] = "CATALOG_UNAVAILABLE"
     status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
     retryable: ClassVar[bool] = True
-    text: ClassVar[str] = "the catalog cannot be used: {problem}"
+    text: ClassVar[str] = "the catalog cannot be used now, try again later: {problem}"
 
     problem: str
 
@@ -36,6 +37,24 @@ class VmNotFound(SendenseError):
         if not self.site:
             return super().__str__()
         return f"site {self.site!r} has no VM {self.vm!r}; sendense vm list shows those known"
+
+
+@dataclass(eq=False)
+class VmUnheardOf(VmNotFound):
+    """Neither does an agent report such a VM, nor was one backed up."""
+
+    text: ClassVar[str] = (
+        "no VM {vm!r} was backed up, and no agent reports one; sendense context list shows "
+        "the VMs that were backed up, sendense vm list those that agents report"
+    )
+
+    def __str__(self) -> str:
+        if not self.site:
+            return super().__str__()
+        return (
+            f"no VM {self.vm!r} of site {self.site!r} was backed up, and its agent reports none; "
+            "sendense context list shows the VMs that were backed up"
+        )
 
 
 @dataclass(eq=False)
@@ -94,6 +113,16 @@ class AgentAway(SendenseError):
 
 
 @dataclass(eq=False)
+class AgentRemoved(AgentAway):
+    """The VM was backed up before, but its site has no agent any more."""
+
+    text: ClassVar[str] = (
+        "site {site!r} has no agent any more: it was removed; "
+        "start an agent with that site's name, then try again"
+    )
+
+
+@dataclass(eq=False)
 class RepositoryNotFound(SendenseError):
     """No repository has that name or id."""
 
@@ -112,7 +141,10 @@ class NoDefaultRepository(SendenseError):
 
     code: ClassVar[str] = "REPOSITORY_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
-    text: ClassVar[str] = "no repository was named and none is the default one; name one"
+    text: ClassVar[str] = (
+        "no repository was named and none is the default one; name one, "
+        "or make one the default with sendense repository set-default"
+    )
 
 
 @dataclass(eq=False)
@@ -133,7 +165,10 @@ class BackupRunning(SendenseError):
 
     code: ClassVar[str] = "BACKUP_RUNNING"
     status: ClassVar[StatusCode] = StatusCode.ALREADY_EXISTS
-    text: ClassVar[str] = "backup {job_id} of this VM into this repository has not ended"
+    text: ClassVar[str] = (
+        "backup {job_id} of this VM into this repository has not ended: wait for its end, "
+        "or cancel it with sendense job cancel {job_id}"
+    )
 
     job_id: str
     context_id: str
@@ -145,7 +180,7 @@ class JobNotFound(SendenseError):
 
     code: ClassVar[str] = "JOB_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
-    text: ClassVar[str] = "there is no backup job {job_id!r}"
+    text: ClassVar[str] = "there is no backup job {job_id!r}; sendense job list shows all"
 
     job_id: str
 
@@ -156,7 +191,9 @@ class DiskNotFound(SendenseError):
 
     code: ClassVar[str] = "DISK_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
-    text: ClassVar[str] = "backup job {job_id!r} has no disk {disk_index}"
+    text: ClassVar[str] = (
+        "backup job {job_id!r} has no disk {disk_index}; sendense disk list {job_id} shows its disks"
+    )
 
     job_id: str
     disk_index: int
@@ -168,7 +205,9 @@ class ContextNotFound(SendenseError):
 
     code: ClassVar[str] = "CONTEXT_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
-    text: ClassVar[str] = "there is no backup context {context_id!r}"
+    text: ClassVar[str] = (
+        "there is no backup context {context_id!r}; sendense context list shows all"
+    )
 
     context_id: str
 
@@ -179,7 +218,10 @@ class AgentNotFound(SendenseError):
 
     code: ClassVar[str] = "AGENT_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
-    text: ClassVar[str] = "site {site!r} has no agent: none registered, or it was removed"
+    text: ClassVar[str] = (
+        "site {site!r} has no agent: none registered, or it was removed; "
+        "sendense agent list shows all"
+    )
 
     site: str
 
@@ -190,10 +232,21 @@ class NotARestorePoint(SendenseError):
 
     code: ClassVar[str] = "NOT_A_RESTORE_POINT"
     status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
-    text: ClassVar[str] = "backup job {job_id} is {job_status}: only completed jobs can be restored"
+    text: ClassVar[str] = (
+        "backup job {job_id} is {job_status}, so it is no restore point; "
+        "sendense job list --status completed shows those that are"
+    )
 
     job_id: str
     job_status: str
+
+    def __str__(self) -> str:
+        if self.job_status not in LIVE:
+            return super().__str__()
+        return (
+            f"backup job {self.job_id} is {self.job_status}: it becomes a restore point when it "
+            f"completes; sendense job watch {self.job_id} shows when that is"
+        )
 
 
 @dataclass(eq=False)
@@ -240,7 +293,8 @@ class JobHasDependants(SendenseError):
     code: ClassVar[str] = "JOB_HAS_DEPENDANTS"
     status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
     text: ClassVar[str] = (
-        "later backups build on {job_id}: {dependants}; delete them first, or with it by cascade"
+        "later backups build on {job_id}: {dependants}; delete them first, or all together with "
+        'sendense job delete --cascade {job_id} ("cascade": true in a request)'
     )
 
     job_id: str
@@ -373,7 +427,7 @@ class HubStopping(SendenseError):
     code: ClassVar[str] = "HUB_STOPPING"
     status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
     retryable: ClassVar[bool] = True
-    text: ClassVar[str] = "the hub is shutting down"
+    text: ClassVar[str] = "the hub is shutting down; try again when it serves again"
 
 
 # Why a job failed, where no RPC carries the error.
@@ -481,8 +535,9 @@ class RepositoryNotEmpty(SendenseError):
     code: ClassVar[str] = "REPOSITORY_NOT_EMPTY"
     status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
     text: ClassVar[str] = (
-        "repository {repository!r} has {contexts} contexts: {problem}; "
-        "sendense context delete removes one with its backups"
+        "repository {repository!r} still has {count} {problem}; delete each context with "
+        "sendense context delete, also one without jobs; "
+        "sendense context list --repository {repository} shows all"
     )
 
     repository: str
@@ -491,7 +546,8 @@ class RepositoryNotEmpty(SendenseError):
 
     def __str__(self) -> str:
         if self.contexts:
-            return super().__str__()
+            count = "1 context" if self.contexts == 1 else f"{self.contexts} contexts"
+            return self.text.format(repository=self.repository, count=count, problem=self.problem)
         return (
             f"repository {self.repository!r} is not empty: {self.problem}; "
             "the hub goes on with it, see its log"

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hub.catalog.models import BackupRepository, FileRemoval, VmBackupContext
+from hub.catalog.models import BackupJob, BackupRepository, FileRemoval, VmBackupContext
 from hub.catalog.repositories import (
     lock_all_repositories,
     lock_repository,
@@ -78,7 +78,12 @@ def delete_repository(session: Session, repository_id: str) -> None:
         select(func.count()).where(VmBackupContext.repository_id == repository_id)
     )
     if contexts:
-        raise RepositoryNotEmpty(row.name, contexts, "their backups would be lost")
+        jobs = session.scalar(select(func.count()).where(BackupJob.repository_id == repository_id))
+        raise RepositoryNotEmpty(
+            row.name,
+            contexts,
+            f"with {jobs} {'job' if jobs == 1 else 'jobs'}" if jobs else "without jobs",
+        )
     removals = session.scalar(
         select(func.count()).where(FileRemoval.repository_id == repository_id)
     )

@@ -23,34 +23,35 @@ def in_words(error: BaseException | None, url: URL) -> str:
     if url.get_backend_name() == "sqlite":
         return message
     place, user = shown(url), url.username
+    said = f"({place}; {message})"
     if number in _REFUSED:
         return (
-            f"{place}: the server refuses user {user!r}; check catalog_password_file or "
-            f"SENDENSE_HUB_CATALOG_PASSWORD, and the user's host: {message}"
+            f"the server refuses user {user!r}, check catalog_password_file or "
+            f"SENDENSE_HUB_CATALOG_PASSWORD, and the user's host {said}"
         )
     if number == _UNKNOWN_DATABASE:
-        return f"{place}: there is no such database; as its administrator run: {_made(url)}"
+        return f"there is no such database as {place}; as its administrator run: {_made(url)}"
     if number in _NOT_GRANTED:
         return (
-            f"{place}: user {user!r} lacks rights, or the database is not there; "
-            f"as its administrator run: {_made(url)} ({message})"
+            f"user {user!r} lacks rights, or the database is not there; "
+            f"as its administrator run: {_made(url)} {said}"
         )
     if number in _UNREACHABLE:
-        return f"{place}: the server cannot be reached: {message}"
+        return f"the server cannot be reached {said}"
     if number in _LOST:
-        return f"{place}: the connection was lost: {message}"
+        return f"the connection was lost {said}"
     if number in _BUSY:
-        return f"{place}: the server takes no more connections, see max_connections: {message}"
+        return f"the server takes no more connections, see max_connections {said}"
     if number in _READ_ONLY:
-        return f"{place}: the server takes no changes, it may be a replica: {message}"
+        return f"the server takes no changes, it may be a replica {said}"
     if number == _UNKNOWN_VARIABLE and "innodb" in message:
         return (
-            f"{place}: the server runs without InnoDB, so without transactions and foreign keys; "
-            f"switch InnoDB on: {message}"
+            f"the server runs without InnoDB, so without transactions and foreign keys; "
+            f"switch InnoDB on {said}"
         )
     if number == _TLS:
-        return f"{place}: no TLS connection: {message}"
-    return f"{place}: {message}"
+        return f"there is no TLS connection {said}"
+    return f"the server refuses {said}"
 
 
 def _number_of(error: BaseException | None) -> int | None:

@@ -9,6 +9,7 @@ from hub.errors import (
     AgentAway,
     AgentDraining,
     AgentNotFound,
+    AgentRemoved,
     VmAmbiguous,
     VmNotFound,
     VmUnidentified,
@@ -77,15 +78,21 @@ def _served(parts: Parts, found: inventory_pb2.VirtualMachine) -> VmIdentity:
 
 
 def _refuse_away(parts: Parts, site: str) -> NoReturn:
-    _require_not_draining(parts, site)
+    if not _require_not_draining(parts, site):
+        raise AgentRemoved(site)
     raise AgentAway(site)
 
 
-def _require_not_draining(parts: Parts, site: str) -> None:
+def _require_not_draining(parts: Parts, site: str) -> bool:
+    """Whether the catalog has the site's agent: one may be removed, and not be registered again.
+
+    Raises AgentDraining.
+    """
     with parts.catalog.read() as session:
         try:
             draining = find_agent(session, site).draining
         except AgentNotFound:
-            return  # removed, and not registered again
+            return False
     if draining:
         raise AgentDraining(site)
+    return True

@@ -2,7 +2,7 @@
 
 from hub.catalog.agents import is_known_site
 from hub.catalog.lists import list_contexts
-from hub.errors import SiteNotFound, VmNotFound
+from hub.errors import SiteNotFound, VmUnheardOf
 from hub.jobs.parts import Parts
 
 
@@ -17,10 +17,10 @@ def require_site(parts: Parts, site: str) -> None:
 
 
 def require_vm_name(parts: Parts, vm_name: str) -> None:
-    """Raises VmNotFound when no site reported such a VM and none was backed up; "" is any VM."""
+    """Raises VmUnheardOf when no site reported such a VM and none was backed up; "" is any VM."""
     if not vm_name or parts.agents.reported(name=vm_name):
         return
     with parts.catalog.read() as session:
         contexts, _ = list_contexts(session, vm_name=vm_name, page_size=1)
     if not contexts:
-        raise VmNotFound(vm_name)
+        raise VmUnheardOf(vm_name)

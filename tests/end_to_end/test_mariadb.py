@@ -179,7 +179,8 @@ def test_hub_stops_when_another_one_has_taken_its_catalog(
         lock.__exit__(None, None, None)
         other.close()
     last = hub.program.log.splitlines()[-1]
-    assert last.startswith("sendense-hub: the catalog cannot be used: another sendense-hub")
+    assert last.startswith("sendense-hub: the catalog cannot be used now")
+    assert "another sendense-hub" in last
     assert last.endswith("this hub has stopped")
     assert '"catalog_taken"' in hub.program.log
     hub.start()
@@ -201,7 +202,7 @@ def test_hub_without_its_server_ends_with_a_sentence(hub: Hub, mariadb: MariadbS
         mariadb.start()
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("sendense-hub: the catalog cannot be used: ")
+    assert line.startswith("sendense-hub: the catalog cannot be used now, try again later: ")
     assert "the server cannot be reached" in line
     hub.start()
 

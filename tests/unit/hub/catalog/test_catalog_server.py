@@ -135,15 +135,15 @@ def test_server_that_does_not_run_is_told_with_its_address(
         port = free.getsockname()[1]
     url = f"mysql+pymysql://{USER}@127.0.0.1:{port}/sendense"
     said = told(opened(url, password=SECRET))
-    assert f"sendense on 127.0.0.1:{port}: the server cannot be reached" in said
+    assert f"the server cannot be reached (sendense on 127.0.0.1:{port}; " in said
     assert "Connection refused" in said
     url = f"mysql+pymysql://{USER}@localhost/sendense?unix_socket={tmp_path}/none"
-    assert f"sendense on {tmp_path}/none: the server cannot be reached" in told(opened(url))
+    assert f"cannot be reached (sendense on {tmp_path}/none; " in told(opened(url))
 
 
 def test_host_without_an_address_is_told(opened: Callable[..., Catalog]) -> None:
     said = told(opened(f"mysql+pymysql://{USER}@no-such-host.invalid/sendense"))
-    assert "no-such-host.invalid:3306: the server cannot be reached" in said
+    assert "cannot be reached (sendense on no-such-host.invalid:3306; " in said
 
 
 def test_server_that_says_nothing_is_not_waited_for_for_ever(

@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import delete, event, select
 from sqlalchemy.orm import Session
 
 from hub.catalog.change_repositories import (
@@ -15,6 +16,7 @@ from hub.catalog.change_repositories import (
     set_default_repository,
     set_disabled,
 )
+from hub.catalog.delete_jobs import delete_job
 from hub.catalog.engine import Catalog
 from hub.catalog.models import BackupRepository, FileRemoval, VmBackupContext
 from hub.catalog.repositories import (
@@ -326,6 +328,21 @@ class TestDeletion:
         with pytest.raises(RepositoryNotEmpty) as caught, story.catalog.write() as session:
             delete_repository(session, "repo-other")
         assert (caught.value.repository, caught.value.contexts) == ("other", 1)
+        assert "'other' still has 1 context with 1 job; delete each" in str(caught.value)
+
+    def test_contexts_without_jobs_are_said_to_be_in_the_way(self, story: Story) -> None:
+        for instance_uuid in ("uuid-1", "uuid-2"):
+            vm = replace(PGTEST, instance_uuid=instance_uuid)
+            job = story.start(vm, repository="repo-other")
+            story.fail(job)
+            with story.catalog.write() as session:
+                delete_job(session, job.id, now=story.now())
+                session.execute(delete(FileRemoval))
+        with pytest.raises(RepositoryNotEmpty) as caught, story.catalog.write() as session:
+            delete_repository(session, "repo-other")
+        said = str(caught.value)
+        assert "'other' still has 2 contexts without jobs" in said
+        assert "sendense context delete, also one without jobs" in said
 
     def test_repository_with_files_to_remove_stays(self, catalog: Catalog) -> None:
         with catalog.write() as session:

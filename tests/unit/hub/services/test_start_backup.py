@@ -9,7 +9,7 @@ import pytest
 
 from hub.repository import Repository
 from sendense.v1 import backup_pb2 as pb
-from sendense.v1 import repository_pb2
+from sendense.v1 import inventory_pb2, repository_pb2
 from tests.unit.hub.fake_agent import FakeAgent, FakeVm
 from tests.unit.hub.running_hub import RunningHub, refusal
 
@@ -61,6 +61,10 @@ def test_vm_of_an_agent_that_is_away_is_unavailable(hub: RunningHub, agent: Fake
     status, reason, facts = refusal(hub.start)
     assert (status, reason) == (Code.UNAVAILABLE, "AGENT_AWAY")
     assert facts["site"] == "lab"
+    hub.agents.RemoveAgent(inventory_pb2.RemoveAgentRequest(site="lab"), timeout=20)
+    with pytest.raises(grpc.RpcError, match="it was removed") as refused:
+        hub.start()
+    assert refused.value.code() is Code.UNAVAILABLE
 
 
 def test_unknown_repository_is_not_found(hub: RunningHub, agent: FakeAgent) -> None:
