@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
@@ -167,20 +167,19 @@ def live_jobs(session: Session) -> list[LiveJob]:
 
 def completed_jobs(session: Session, repository_id: str) -> set[str]:
     """Ids of the repository's restore points."""
+    return _jobs_in(session, repository_id, Status.COMPLETED)
+
+
+def unsuccessful_jobs(session: Session, repository_id: str) -> set[str]:
+    """Ids of the repository's failed and cancelled jobs."""
+    return _jobs_in(session, repository_id, Status.FAILED, Status.CANCELLED)
+
+
+def _jobs_in(session: Session, repository_id: str, *statuses: Status) -> set[str]:
     return set(
         session.scalars(
             select(BackupJob.id).where(
-                BackupJob.repository_id == repository_id, BackupJob.status == Status.COMPLETED
+                BackupJob.repository_id == repository_id, BackupJob.status.in_(statuses)
             )
         )
     )
-
-
-def unsuccessful_jobs(session: Session) -> Sequence[tuple[str, str, str]]:
-    """(repository id, context id, job id) of every failed and cancelled job."""
-    rows = session.execute(
-        select(BackupJob.repository_id, BackupJob.vm_backup_context_id, BackupJob.id).where(
-            or_(BackupJob.status == Status.FAILED, BackupJob.status == Status.CANCELLED)
-        )
-    ).all()
-    return [(row[0], row[1], row[2]) for row in rows]

@@ -8,6 +8,7 @@ from hub.catalog.complete_job import complete_job, require_sealed
 from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
 from hub.jobs.end import job_over, retry_catalog
 from hub.jobs.parts import Parts
+from hub.jobs.removals import files_turn
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Status
 
@@ -20,14 +21,27 @@ def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts])
     Raises JobNotFound, JobEnded, ProtocolViolation when a disk is not sealed,
     and the repository's errors; no row has moved then.
     """
+    # Should the job end or be deleted meanwhile, its files go after this, or are gone.
+    with files_turn(parts, job_id):
+        job = sealed_job(parts, job_id)
+        if job.status is not Status.COMPLETED:
+            facts = job_facts(job, warnings)
+            repository = open_repository(job.context.repository)
+            repository.write_job_facts(job.vm_backup_context_id, job_id, facts)
+    if job.status is Status.COMPLETED:
+        parts.board.changed(job_id)
+    else:
+        record_completion(parts, job_id, warnings)
+
+
+def sealed_job(parts: Parts, job_id: str) -> BackupJob:
+    """The job with its disks, all of them sealed. Raises JobNotFound, JobEnded, ProtocolViolation."""
     with parts.catalog.read() as session:
-        job = require_sealed(session, job_id)
-        if job.status is Status.COMPLETED:
-            parts.board.changed(job_id)
-            return
-        facts = job_facts(job, warnings)
-        repository = open_repository(job.context.repository)
-    repository.write_job_facts(job.vm_backup_context_id, job_id, facts)
+        return require_sealed(session, job_id)
+
+
+def record_completion(parts: Parts, job_id: str, warnings: Sequence[WarningFacts]) -> None:
+    """Commit that the job is a restore point; its facts are written. Raises as `sealed_job`."""
     # False also when a commit was repeated whose answer had been lost: all hear of it the same.
     _record(parts, job_id, warnings)
     job_over(parts, job_id, Status.COMPLETED)

@@ -59,20 +59,37 @@ def end_job(
     to be called while the calling thread holds an upload of the job.
     """
     _keep_progress(parts, job_id)
-    if not _record(parts, job_id, event, error, warnings):
-        return False
-    status = target(event)
     # Whoever watches is told first: nothing after it can keep the news back.
-    job_over(parts, job_id, status)
-    _log.info("job_ended", job_id=job_id, status=status, reason=_reason(error), error=str(error))
+    if not end_rows(parts, job_id, event, error, warnings=warnings):
+        return False
     try:
-        parts.uploads.abort_job(job_id, JobEnded(job_id, status))
+        parts.uploads.abort_job(job_id, JobEnded(job_id, target(event)))
         _remove_files(parts, job_id)
     except Exception:  # noqa: BLE001 - the job has ended; the next start removes its files
         _log.exception("job_files_not_removed", job_id=job_id)
     finally:
         # An upload that was still moving may have written its progress again.
         parts.board.forget(job_id)
+    return True
+
+
+def end_rows(
+    parts: Parts,
+    job_id: str,
+    event: Event,
+    error: SendenseError,
+    *,
+    warnings: Sequence[WarningFacts] = (),
+) -> bool:
+    """Move a live job to failed or cancelled, and touch none of its files.
+
+    False when it had ended before. Raises JobNotFound, CatalogUnavailable.
+    """
+    if not _record(parts, job_id, event, error, warnings):
+        return False
+    status = target(event)
+    job_over(parts, job_id, status)
+    _log.info("job_ended", job_id=job_id, status=status, reason=_reason(error), error=str(error))
     return True
 
 

@@ -9,11 +9,13 @@ from hub.repository.errors import (
 )
 from hub.repository.facts import DurablePoint, LayerBase, LayerIdentity, SealedLayer, Space
 from hub.repository.layer_writer import LayerWriter
+from hub.repository.leftovers import KnownJobs
 from hub.repository.repository import Repository
 
 __all__ = [
     "Chain",
     "DurablePoint",
+    "KnownJobs",
     "LayerBase",
     "LayerDamaged",
     "LayerIdentity",

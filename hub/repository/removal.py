@@ -113,10 +113,11 @@ def _exists(name: str, parent: int) -> bool:
 
 
 def _remove_facts(name: str, parent: int) -> None:
-    """The job's facts go first: a folder that is half removed is no restore point to anybody."""
+    """The job's facts go first, durably: half a folder must not look like a restore point."""
     folder = os.open(name, _FOLDER, dir_fd=parent)
     try:
         with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(JOB_FACTS, dir_fd=folder)
+            sync_open_folder(folder)
     finally:
         os.close(folder)

@@ -1,14 +1,11 @@
 """The repository's folder: who it belongs to, its layers, what is left over in it."""
 
-import errno
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
-
-import structlog
+from typing import Any
 
 from hub.repository.chain import Chain
 from hub.repository.errors import LayerDamaged, RepositoryUnusable, os_errors_of, translated
@@ -20,17 +17,16 @@ from hub.repository.files import (
     sync_folder,
     write_file_durably,
 )
-from hub.repository.journal import SealedManifest, has_trailer
+from hub.repository.journal import SealedManifest
 from hub.repository.layer_writer import LayerWriter
+from hub.repository.leftovers import KnownJobs, Leftovers, remove_if_empty
 from hub.repository.lineage import check_base, open_lineage
 from hub.repository.manifest import ManifestHeader
 from hub.repository.mark import FORMAT, facts_bytes, mark_bytes, read_mark
 from hub.repository.paths import (
     JOB_FACTS,
-    LAYER_SUFFIX,
-    MANIFEST_SUFFIX,
+    OF_THE_FILE_SYSTEM,
     PARTIAL_SUFFIX,
-    PROBE_PREFIX,
     REPOSITORY_FACTS,
     backing_name,
     checked_layer_path,
@@ -45,12 +41,6 @@ from sendense.qcow2_format import (
     check_capacity,
 )
 from shared.errors import InvalidArgument
-
-# What a new file system has in its root.
-_OF_THE_FILE_SYSTEM: Final = frozenset({"lost+found"})
-# What is written into the folder itself begins with one of these.
-_OWN_NAMES: Final = (REPOSITORY_FACTS, PROBE_PREFIX)
-_log = structlog.get_logger(__name__)
 
 
 class Repository:
@@ -86,7 +76,7 @@ class Repository:
             return cls.open(path, repository_id=repository_id)
         strangers = sorted(
             entry
-            for entry in entries - _OF_THE_FILE_SYSTEM
+            for entry in entries - OF_THE_FILE_SYSTEM
             # Left by a `create` that did not end.
             if not (entry.startswith(REPOSITORY_FACTS) and entry.endswith(PARTIAL_SUFFIX))
         )
@@ -189,11 +179,31 @@ class Repository:
         return Chain(self.path, [checked_layer_path(path) for path in layer_paths])
 
     def write_job_facts(self, context_id: str, job_id: str, facts: Mapping[str, object]) -> None:
-        """Write the job's `job.json`, replacing it whole. Raises RepositoryUnusable, RepositoryFull."""
+        """Write the job's `job.json` beside its layers, replacing it whole.
+
+        Raises RepositoryUnusable, RepositoryFull, LayerWriteFailed; also when the
+        job's folder is not there: without layers there is nothing to tell of.
+        """
         folder = job_folder(context_id, job_id)
         self._check_identity()
         with os_errors_of(f"{folder}/{JOB_FACTS}"):
-            write_file_durably(make_folders(self.path, folder) / JOB_FACTS, facts_bytes(facts))
+            write_file_durably(self.path / folder / JOB_FACTS, facts_bytes(facts))
+
+    def job_facts(self, context_id: str, job_id: str) -> dict[str, Any] | None:
+        """What the job's `job.json` says; None without one, {} when it cannot be understood.
+
+        Raises RepositoryUnusable, LayerWriteFailed.
+        """
+        path = self.path / job_folder(context_id, job_id) / JOB_FACTS
+        self._check_identity()
+        with os_errors_of(path):
+            try:
+                facts = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                return None
+            except (ValueError, RecursionError):
+                return {}
+        return facts if isinstance(facts, dict) else {}
 
     def remove_job(self, context_id: str, job_id: str) -> None:
         """Remove a job's folder and all in it, and the context's when that was its last.
@@ -205,7 +215,7 @@ class Repository:
         self._check_identity()
         remove_folder(self.path, folder)
         with os_errors_of(folder):
-            self._remove_if_empty((self.path / folder).parent)
+            remove_if_empty((self.path / folder).parent)
 
     def remove_layer_file(self, path: str) -> None:
         """Remove one file by its relative path, and no folder; for layers that were imported.
@@ -216,72 +226,17 @@ class Repository:
         self._check_identity()
         remove_file(self.path, path)
 
-    def remove_partials(
-        self, completed: Collection[str] = (), *, contexts: Collection[str] | None = None
+    def remove_leftovers(
+        self, known: KnownJobs = KnownJobs(), stopped: Callable[[], bool] = lambda: False
     ) -> list[str]:
-        """Remove what unfinished uploads left; for start-up, when nothing is being written.
+        """Remove what the hub's last run left unfinished; for start-up, when nothing is written.
 
-        Partial files, manifests of layers that were never sealed, and folders
-        that are empty then. `completed` are the ids of restore points: nothing
-        in their folders is touched, and a layer that is missing there is
-        logged. So is a folder that cannot be read. Of folders that are none of
-        `contexts` (None: all are) nothing is touched: a repository may have
-        been another system's, whose files have names of their own. Returns the
-        files' paths, relative. Raises RepositoryUnusable, LayerWriteFailed.
+        See `Leftovers`; it ends early once it was `stopped`. Returns the paths of
+        what went, relative. Raises RepositoryUnusable, LayerWriteFailed.
         """
-        removed = []
-        with os_errors_of(self.path):
-            for path in sorted(self.path.iterdir()):
-                if path.name.startswith(_OWN_NAMES) and _is_leftover(path):
-                    path.unlink()
-                    removed.append(path.name)
-            for folder in self._job_folders(contexts):
-                try:
-                    if folder.name in completed:
-                        self._report_missing(folder)
-                    else:
-                        removed += self._sweep(folder)
-                except OSError as error:
-                    _log.warning("folder_not_swept", folder=str(folder), error=str(error))
-        return removed
-
-    def _sweep(self, folder: Path) -> list[str]:
-        leftovers = [path for path in sorted(folder.iterdir()) if _is_leftover(path)]
-        for path in leftovers:
-            path.unlink()
-        if leftovers:
-            sync_folder(folder)
-        self._remove_if_empty(folder)
-        self._remove_if_empty(folder.parent)
-        return [str(path.relative_to(self.path)) for path in leftovers]
-
-    def _report_missing(self, folder: Path) -> None:
-        for path in sorted(folder.glob(f"*{MANIFEST_SUFFIX}")):
-            layer = path.with_suffix(LAYER_SUFFIX)
-            if not layer.exists():
-                _log.error("layer_missing", layer=str(layer.relative_to(self.path)))
-
-    def _job_folders(self, contexts: Collection[str] | None) -> list[Path]:
-        found: list[Path] = []
-        for context in _folders(self.path):
-            if context.name in _OF_THE_FILE_SYSTEM:
-                continue
-            if contexts is not None and context.name not in contexts:
-                continue
-            try:
-                found += _folders(context)
-            except OSError as error:
-                _log.warning("folder_not_swept", folder=str(context), error=str(error))
-        return found
-
-    def _remove_if_empty(self, folder: Path) -> None:
-        try:
-            folder.rmdir()
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
-        else:
-            sync_folder(folder.parent)
+        leftovers = Leftovers(self.path, known, stopped=stopped)
+        leftovers.remove()
+        return leftovers.removed
 
     def _checked_base(self, layer: str, identity: LayerIdentity, base: LayerBase) -> bytes:
         """Open the whole chain below, so that a broken one is told before the upload."""
@@ -314,20 +269,3 @@ def _require_outermost(path: Path) -> None:
     for above in path.parents:
         if (above / REPOSITORY_FACTS).exists():
             raise RepositoryUnusable(str(path), f"lies within the repository {above}")
-
-
-def _is_leftover(path: Path) -> bool:
-    if path.is_symlink() or not path.is_file():
-        return False
-    if path.name.endswith(PARTIAL_SUFFIX):
-        return True
-    if path.suffix != MANIFEST_SUFFIX or path.with_suffix(LAYER_SUFFIX).exists():
-        return False
-    # Sealing ends with the rename of the layer. A whole manifest with neither
-    # the layer nor its partial beside it was sealed, and somebody took the layer.
-    partial = path.with_suffix(LAYER_SUFFIX + PARTIAL_SUFFIX)
-    return partial.exists() or not has_trailer(path)
-
-
-def _folders(path: Path) -> list[Path]:
-    return [each for each in sorted(path.iterdir()) if each.is_dir() and not each.is_symlink()]

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 import structlog
 
-from hub.repository import LayerDamaged, Repository, RepositoryUnusable
+from hub.repository import KnownJobs, LayerDamaged, LayerWriteFailed, Repository, RepositoryUnusable
 from sendense.clusters import CLUSTER_BYTES
 from shared.errors import InvalidArgument, SendenseError
 from tests.unit.hub.repository.disks import BackedUpDisk, GuestDisk, identity
@@ -162,17 +162,36 @@ def test_capacity_that_qcow2_cannot_have_is_refused(
 
 
 def test_job_facts_are_replaced_whole(repository: Repository) -> None:
+    (repository.path / "ctx/job").mkdir(parents=True)
+    assert repository.job_facts("ctx", "job") is None
     repository.write_job_facts("ctx", "job", {"vm_name": "pgtest1", "disks": [1, 2]})
     repository.write_job_facts("ctx", "job", {"vm_name": "Ämne"})
     folder = repository.path / "ctx/job"
     assert [entry.name for entry in folder.iterdir()] == ["job.json"]
     assert json.loads((folder / "job.json").read_text()) == {"vm_name": "Ämne"}
+    assert repository.job_facts("ctx", "job") == {"vm_name": "Ämne"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000])
+def test_job_facts_that_cannot_be_understood_are_empty(
+    repository: Repository, content: str
+) -> None:
+    (repository.path / "ctx/job").mkdir(parents=True)
+    (repository.path / "ctx/job/job.json").write_text(content)
+    assert repository.job_facts("ctx", "job") == {}
+
+
+def test_job_facts_make_no_folder(repository: Repository) -> None:
+    with pytest.raises(LayerWriteFailed, match="No such file"):
+        repository.write_job_facts("ctx", "job", {})
+    assert [entry.name for entry in repository.path.iterdir()] == ["sendense-repository.json"]
 
 
 class TestRemoveJob:
     def test_last_job_takes_the_context_with_it(self, repository: Repository) -> None:
         BackedUpDisk.drawn(repository, "A")
         repository.write_job_facts("ctx-backup-pgtest1-1", "job-0", {})
+        (repository.path / "ctx-backup-pgtest1-1/job-1").mkdir()
         repository.write_job_facts("ctx-backup-pgtest1-1", "job-1", {})
         repository.remove_job("ctx-backup-pgtest1-1", "job-0")
         assert [p.name for p in repository.path.glob("ctx*/*")] == ["job-1"]
@@ -216,7 +235,7 @@ class TestRemoveJob:
         assert failures == []
 
 
-class TestRemovePartials:
+class TestRemoveLeftovers:
     def test_leftovers_go_and_sealed_layers_stay(self, repository: Repository) -> None:
         backup = BackedUpDisk.drawn(repository, "AB")
         backup.writer("job-1")
@@ -227,7 +246,7 @@ class TestRemovePartials:
         (repository.path / "ctx-backup-pgtest1-1/job-2/disk-0.manifest").touch()
         (repository.path / "ctx-backup-pgtest1-1/job-2/job.jsonab12.partial").touch()
         (repository.path / "sendense-repository.jsonab12.partial").touch()
-        assert repository.remove_partials() == [
+        assert repository.remove_leftovers() == [
             "sendense-repository.jsonab12.partial",
             "ctx-backup-pgtest1-1/job-0/disk-1.manifest",
             "ctx-backup-pgtest1-1/job-0/disk-1.qcow2.partial",
@@ -236,7 +255,7 @@ class TestRemovePartials:
             "ctx-backup-pgtest1-1/job-2/disk-0.manifest",
             "ctx-backup-pgtest1-1/job-2/job.jsonab12.partial",
         ]
-        assert repository.remove_partials() == []
+        assert repository.remove_leftovers() == []
         assert [p.name for p in repository.path.glob("ctx*/*")] == ["job-0"]
         assert backup.restored() == backup.disk.non_zero()
 
@@ -246,11 +265,11 @@ class TestRemovePartials:
         BackedUpDisk.drawn(repository, "AB")
         folder = repository.path / "ctx-backup-pgtest1-1/job-0"
         (folder / "disk-0.qcow2").unlink()
-        assert repository.remove_partials() == []
+        assert repository.remove_leftovers() == []
         assert (folder / "disk-0.manifest").exists()
         # Sealing had not come to the rename: this one never was a restore point's.
         (folder / "disk-0.qcow2.partial").touch()
-        assert len(repository.remove_partials()) == 2
+        assert len(repository.remove_leftovers()) == 2
 
     def test_nothing_of_a_completed_job_is_touched(self, repository: Repository) -> None:
         folder = repository.path / "ctx/job-1"
@@ -258,11 +277,52 @@ class TestRemovePartials:
         for name in ("disk-0.manifest", "disk-1.qcow2.partial", "job.jsonab12.partial"):
             (folder / name).touch()
         with structlog.testing.capture_logs() as logs:
-            assert repository.remove_partials({"job-1"}) == []
+            assert repository.remove_leftovers(KnownJobs(completed={"job-1"})) == []
         assert [(one["event"], one["layer"]) for one in logs] == [
             ("layer_missing", "ctx/job-1/disk-0.qcow2")
         ]
         assert len(list(folder.iterdir())) == 3
+
+    def test_folder_with_job_facts_is_left_whole_whatever_the_catalog_says(
+        self, repository: Repository
+    ) -> None:
+        for job in ("failed", "unknown", "unfinished"):
+            folder = repository.path / "ctx" / job
+            folder.mkdir(parents=True)
+            for name in ("disk-0.qcow2", "disk-1.qcow2.partial", "job.json"):
+                (folder / name).touch()
+        (repository.path / "ctx/unfinished/job.json").unlink()
+        before = set(repository.path.rglob("*"))
+        known = KnownJobs(unsuccessful={"failed", "unfinished"})
+        with structlog.testing.capture_logs() as logs:
+            assert repository.remove_leftovers(known) == ["ctx/unfinished"]
+        gone = before - set(repository.path.rglob("*"))
+        assert {path.relative_to(repository.path).parts[1] for path in gone} == {"unfinished"}
+        (line,) = logs
+        assert (line["event"], line["log_level"]) == ("job_files_kept", "error")
+        assert line["folder"] == str(repository.path / "ctx/failed")
+
+    @pytest.mark.parametrize("looks", [1, 2, 3])
+    def test_nothing_that_appears_after_the_stop_is_removed(
+        self, repository: Repository, looks: int
+    ) -> None:
+        left = repository.path / "ctx/left"
+        left.mkdir(parents=True)
+        (left / "disk-0.qcow2.partial").touch()
+        new = repository.path / "ctx/zzz-new/disk-0.qcow2.partial"
+        asked = 0
+
+        def stopped() -> bool:
+            """A backup begins right after the stop, at each moment in turn."""
+            nonlocal asked
+            asked += 1
+            if asked == looks:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                new.touch()
+            return asked >= looks
+
+        repository.remove_leftovers(KnownJobs(), stopped)
+        assert new.exists()
 
     def test_folders_that_cannot_be_swept_do_not_keep_others_from_it(
         self, repository: Repository, monkeypatch: pytest.MonkeyPatch
@@ -280,7 +340,7 @@ class TestRemovePartials:
 
         monkeypatch.setattr(Path, "iterdir", iterdir)
         with structlog.testing.capture_logs() as logs:
-            assert repository.remove_partials() == ["ok/job/disk-0.manifest"]
+            assert repository.remove_leftovers() == ["ok/job/disk-0.manifest"]
         assert [one["event"] for one in logs] == ["folder_not_swept"]
 
     def test_links_are_not_followed(self, repository: Repository, tmp_path: Path) -> None:
@@ -289,7 +349,7 @@ class TestRemovePartials:
         (outside / "job/precious.partial").touch()
         (repository.path / "ctx").symlink_to(outside)
         (repository.path / "link.partial").symlink_to(outside / "job/precious.partial")
-        assert repository.remove_partials() == []
+        assert repository.remove_leftovers() == []
         assert (outside / "job/precious.partial").exists()
 
 
