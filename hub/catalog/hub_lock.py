@@ -46,11 +46,12 @@ WAIT_S: Final = 3
 CHECK_INTERVAL_S: Final = 5.0
 _STATEMENT_TIMEOUT_S: Final = 10
 _JOIN_S: Final = 2.0
+_UNKNOWN: Final = "whether another sendense-hub uses it cannot be found out"
 _log = structlog.get_logger(__name__)
 
 
 class CatalogTaken(ConfigurationError):
-    """Another program holds the catalog."""
+    """Another program holds the catalog, or may hold it."""
 
 
 class _Lock(Protocol):
@@ -70,8 +71,8 @@ class _Lock(Protocol):
 class HubLock:
     """`with HubLock(catalog) as lock:` no other hub serves from it, nor changes its schema.
 
-    Should another one take it while the connection is lost, `taken` is set and
-    `on_taken` called, by the thread that looks.
+    Should another one take it while the connection is lost, or should a defect keep
+    this one from knowing, `taken` is set and `on_taken` called, by the thread that looks.
     """
 
     def __init__(
@@ -115,13 +116,20 @@ class HubLock:
         while not self._stopping.wait(self._check_interval_s):
             try:
                 self._patiently(self._lock.keep)
-            except CatalogTaken as error:
-                _log.error("catalog_taken", error=str(error))
-                self.taken = error
-                self._on_taken()
-                return
             except RetryError:
                 return  # stopping
+            except CatalogTaken as error:
+                _log.error("catalog_taken", error=str(error))
+                self._end(error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody would look any more
+                _log.exception("catalog_lock_unknown")
+                self._end(CatalogTaken("catalog", f"{_UNKNOWN}: {error}"))
+                return
+
+    def _end(self, why: CatalogTaken) -> None:
+        self.taken = why
+        self._on_taken()
 
     def _patiently(self, keep: Callable[[], None]) -> None:
         """For as long as the server is away: it alone can say who holds the lock."""
@@ -221,7 +229,8 @@ class _ServerLock:
                 with self._catalog.translated():
                     if self._is_held(self._connection):
                         return
-            except CatalogUnavailable as error:
+            except (CatalogUnavailable, SQLAlchemyError) as error:
+                # Also of a connection in a state that nobody foresaw: a new one has none.
                 _log.warning("catalog_lock_lost", error=str(error))
             self.release()
         self.acquire()

@@ -6,6 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError, ResourceClosedError
+from structlog.testing import capture_logs
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from hub.catalog import hub_lock
@@ -149,6 +152,48 @@ def test_hub_whose_catalog_another_one_took_meanwhile_is_told(
             assert holder(mariadb, catalog) not in (None, before)
         finally:
             other.__exit__(None, None, None)
+
+
+def test_hub_that_cannot_know_whose_the_catalog_is_is_told(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+
+    def keep(lock: object) -> None:
+        raise LookupError("no such thing")
+
+    for kind in (hub_lock._FileLock, hub_lock._ServerLock):
+        monkeypatch.setattr(kind, "keep", keep)
+    with capture_logs() as logs, HubLock(catalog, told.set, check_interval_s=0.05) as lock:
+        assert told.wait(WAIT_S)
+        assert lock.taken is not None
+        assert "cannot be found out: no such thing" in str(lock.taken)
+    assert [line["event"] for line in logs] == ["catalog_lock_unknown"]
+    assert not HubLock(catalog).is_held_elsewhere()
+
+
+@on_mariadb
+@pytest.mark.parametrize(
+    "error", [ProgrammingError("SELECT", {}, Exception()), ResourceClosedError()]
+)
+def test_lock_is_taken_again_after_an_error_of_its_connection_that_nobody_foresaw(
+    catalog: Catalog, mariadb: MariadbServer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, armed, raised = hub_lock._ServerLock._is_held, threading.Event(), threading.Event()
+
+    def is_held(lock: hub_lock._ServerLock, connection: Connection) -> bool:
+        if armed.is_set() and not raised.is_set():
+            raised.set()
+            raise error
+        return real(lock, connection)
+
+    monkeypatch.setattr(hub_lock._ServerLock, "_is_held", is_held)
+    with HubLock(catalog, check_interval_s=0.05) as lock:
+        before = holder(mariadb, catalog)
+        armed.set()
+        assert raised.wait(WAIT_S)
+        until(lambda: holder(mariadb, catalog) not in (None, before))
+        assert lock.taken is None
 
 
 @on_mariadb
