@@ -6,22 +6,30 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from hub.catalog.bases import last_completed_job
 from hub.catalog.contexts import find_context, lock_context
+from hub.catalog.doomed_jobs import (
+    DoomedJob,
+    doomed_jobs,
+    imported_paths,
+    jobs_of,
+    require_ended,
+)
 from hub.catalog.file_removals import request_removals
-from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
+from hub.catalog.models import (
+    BackupJob,
+    VmBackupContext,
+)
 from hub.catalog.queries import find_job
 from hub.catalog.repositories import lock_repository
 from hub.errors import (
     ContextNotFound,
-    JobHasDependants,
-    JobNotEnded,
     JobNotFound,
     RepositoryNotFound,
 )
-from hub.jobs.states import LIVE, Status
+from hub.jobs.states import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +53,7 @@ def delete_job(session: Session, job_id: str, *, cascade: bool = False, now: dat
         _lock(session, job.repository_id, context_id)
     except (RepositoryNotFound, ContextNotFound) as error:
         raise JobNotFound(job_id) from error
-    jobs = _jobs(session, context_id)
-    if job_id not in {one.job_id for one in jobs}:
-        raise JobNotFound(job_id)  # deleted while this waited for the lock
-    dependants = _dependants(session, context_id, job_id)
-    doomed = [one for one in jobs if one.job_id in {job_id, *dependants}]
-    _require_ended([one for one in doomed if one.job_id == job_id])
-    if dependants and not cascade:
-        oldest_first = [one.job_id for one in reversed(doomed)]
-        raise JobHasDependants(job_id, [one for one in oldest_first if one != job_id])
-    _require_ended(doomed)
+    doomed = doomed_jobs(session, context_id, job_id, cascade=cascade)
     _request_removals(session, job.repository_id, context_id, doomed, now)
     for one in doomed:
         session.execute(
@@ -76,8 +75,8 @@ def delete_context(session: Session, context_id: str, *, now: datetime) -> Delet
         _lock(session, repository_id, context_id)
     except RepositoryNotFound as error:
         raise ContextNotFound(context_id) from error
-    jobs = _jobs(session, context_id)
-    _require_ended(jobs)
+    jobs = jobs_of(session, context_id)
+    require_ended(jobs)
     _request_removals(session, repository_id, context_id, jobs, now)
     session.execute(
         delete(VmBackupContext)
@@ -87,79 +86,18 @@ def delete_context(session: Session, context_id: str, *, now: datetime) -> Delet
     return _deletion(jobs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    job_id: str
-    status: Status
-    bytes_stored: int
-    imported: bool
-
-
 def _lock(session: Session, repository_id: str, context_id: str) -> None:
     # The note of a file locks its repository's row, too: in the order of all writers.
     lock_repository(session, repository_id)
     lock_context(session, context_id)
 
 
-def _jobs(session: Session, context_id: str) -> list[_Job]:
-    """The context's jobs, newest first."""
-    rows = session.execute(
-        select(BackupJob.id, BackupJob.status, BackupJob.bytes_stored, BackupJob.imported_at)
-        .where(BackupJob.vm_backup_context_id == context_id)
-        .order_by(BackupJob.run_number.desc())
-    )
-    return [_Job(row[0], row[1], row[2], row[3] is not None) for row in rows]
-
-
-def _dependants(session: Session, context_id: str, job_id: str) -> set[str]:
-    """Jobs with a disk that builds on the job's, or on one that does, and so on.
-
-    Failed and cancelled ones have no layers any more: they need no base.
-    """
-    base = aliased(BackupDisk)
-    edges = session.execute(
-        select(base.backup_job_id, BackupDisk.backup_job_id)
-        .join(base, BackupDisk.base_disk_id == base.id)
-        .join(BackupJob, BackupJob.id == BackupDisk.backup_job_id)
-        .where(
-            BackupDisk.vm_backup_context_id == context_id,
-            BackupJob.status.in_((*LIVE, Status.COMPLETED)),
-        )
-        .distinct()
-    )
-    built_on: dict[str, list[str]] = defaultdict(list)
-    for below, above in edges:
-        built_on[below].append(above)
-    found: set[str] = set()
-    waiting = [job_id]
-    while waiting:
-        new = set(built_on[waiting.pop()]) - found
-        found |= new
-        waiting += new
-    return found
-
-
-def _require_ended(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        if job.status in LIVE:
-            raise JobNotEnded(job.job_id)
-
-
 def _request_removals(
-    session: Session, repository_id: str, context_id: str, jobs: Sequence[_Job], now: datetime
+    session: Session, repository_id: str, context_id: str, jobs: Sequence[DoomedJob], now: datetime
 ) -> None:
     layers: dict[str, list[str]] = defaultdict(list)
-    if any(job.imported for job in jobs):
-        for job_id, path in session.execute(
-            select(BackupDisk.backup_job_id, BackupDisk.qcow2_path)
-            .where(
-                BackupDisk.vm_backup_context_id == context_id,
-                BackupDisk.legacy_id.is_not(None),
-                BackupDisk.qcow2_path.is_not(None),
-            )
-            .order_by(BackupDisk.disk_index)
-        ):
-            layers[job_id].append(path or "")
+    for job_id, path in imported_paths(session, context_id, jobs):
+        layers[job_id].append(path)
 
     def paths() -> Iterator[tuple[str, str]]:
         for job in jobs:
@@ -173,7 +111,7 @@ def _request_removals(
     request_removals(session, repository_id, paths(), now)
 
 
-def _deletion(jobs: Sequence[_Job]) -> Deletion:
+def _deletion(jobs: Sequence[DoomedJob]) -> Deletion:
     return Deletion([job.job_id for job in jobs], sum(job.bytes_stored for job in jobs))
 
 

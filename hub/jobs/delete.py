@@ -9,10 +9,16 @@ import structlog
 
 from hub.catalog import delete_jobs as rules
 from hub.catalog.delete_jobs import Deletion
+from hub.catalog.imported_layers import (
+    ImportedLayers,
+    imported_layers_of_context,
+    imported_layers_of_job,
+)
 from hub.errors import ContextNotFound, JobEnded, JobNotEnded, JobNotFound
-from hub.jobs.end import catalog_attempts
+from hub.jobs.end import catalog_attempts, retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.removals import remove_deleted_files
+from hub.legacy.needed import require_unneeded
 from shared.errors import SendenseError
 
 _log = structlog.get_logger(__name__)
@@ -39,8 +45,11 @@ def delete_backup(parts: Parts, job_id: str, *, cascade: bool) -> Deleted:
     """Delete an ended job, with `cascade` all that build on it, and then their files.
 
     Raises JobNotFound, JobNotEnded, JobHasDependants, RestoreRunning,
-    CatalogUnavailable; nothing is deleted then.
+    CatalogUnavailable; of imported jobs LayerNeeded and RepositoryUnusable, too.
+    Nothing is deleted then.
     """
+    imported = partial(imported_layers_of_job, job_id=job_id, cascade=cascade)
+    require_unneeded(parts, _imported_layers(parts, imported))
     rule = partial(rules.delete_job, job_id=job_id, cascade=cascade, now=parts.now())
     deleted = _delete(parts, rule, JobNotFound)
     _log.info("job_deleted", job_id=job_id, jobs=len(deleted.job_ids))
@@ -50,13 +59,21 @@ def delete_backup(parts: Parts, job_id: str, *, cascade: bool) -> Deleted:
 def delete_context(parts: Parts, context_id: str) -> Deleted:
     """Delete a context with all its jobs, and then their files.
 
-    Raises ContextNotFound, JobNotEnded, RestoreRunning, CatalogUnavailable;
-    nothing is deleted then.
+    Raises ContextNotFound, JobNotEnded, RestoreRunning, CatalogUnavailable; of
+    imported jobs LayerNeeded and RepositoryUnusable, too. Nothing is deleted then.
     """
+    imported = partial(imported_layers_of_context, context_id=context_id)
+    require_unneeded(parts, _imported_layers(parts, imported))
     rule = partial(rules.delete_context, context_id=context_id, now=parts.now())
     deleted = _delete(parts, rule, ContextNotFound)
     _log.info("context_deleted", context_id=context_id, jobs=len(deleted.job_ids))
     return deleted
+
+
+@retry_catalog
+def _imported_layers(parts: Parts, of_deletion: Callable[..., ImportedLayers]) -> ImportedLayers:
+    with parts.catalog.read() as session:
+        return of_deletion(session)
 
 
 def _delete(parts: Parts, rule: Callable[..., Deletion], not_found: type[SendenseError]) -> Deleted:

@@ -41,3 +41,23 @@ class OldCatalogUnavailable(SendenseError):
 
     url: str
     problem: str
+
+
+class FolderUnsearchable(Exception):
+    """A folder, or a file in it, may not be read; the text says which and why."""
+
+
+@dataclass(eq=False)
+class LayerNeeded(SendenseError):
+    """A file that stays builds on an imported layer that is to be deleted."""
+
+    code: ClassVar[str] = "LAYER_NEEDED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "{needed_by} builds on {path}, a layer of {job_id}, and is not deleted with it: copy the "
+        "disk with qemu-img convert if it is wanted, move that file away, then delete again"
+    )
+
+    job_id: str
+    path: str
+    needed_by: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -12,13 +13,14 @@ from hub.catalog.models import BackupJob
 from hub.config import HubSettings
 from hub.jobs.parts import Parts
 from hub.main import Hub
+from hub.repository import Repository, RepositoryUnusable
 from sendense.v1 import backup_pb2 as pb
 from sendense.v1 import context_pb2, restore_pb2
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm
 from tests.unit.hub.jobs.backups import context_of, delete, delete_context
 from tests.unit.hub.legacy.conftest import Importer
 from tests.unit.hub.legacy.decoded import decoded
-from tests.unit.hub.legacy.old_system import OldSystem, group_id
+from tests.unit.hub.legacy.old_system import OldSystem, group_id, qemu_img
 from tests.unit.hub.running_hub import RunningHub, refusal
 
 UUID = "5020-pgtest1"
@@ -191,6 +193,82 @@ class TestDeletion:
         with started() as hub:
             delete_context(hub, contexts(hub)[0].context_id)
             assert set(filled.hashes()) == {MARK} and not contexts(hub)
+
+
+class TestLeftOutLayers:
+    """Files that the import left out, and that build on what it took."""
+
+    @pytest.fixture
+    def left_out(self, filled: OldSystem) -> list[str]:
+        """The files of the second and third backup."""
+        filled.row(1, 1)["status"] = "running"
+        files = [filled.file(run, disk) for run in (1, 2) for disk in (0, 1)]
+        return [str(file.relative_to(filled.folder)) for file in files]
+
+    def test_their_base_is_not_deleted(
+        self, filled: OldSystem, started: Start, left_out: list[str]
+    ) -> None:
+        with started() as hub:
+            files = filled.hashes()
+            (context,) = contexts(hub)
+            for attempt in (
+                lambda: delete(hub, group_id(0)),
+                lambda: delete(hub, group_id(0), cascade=True),
+                lambda: delete_context(hub, context.context_id),
+            ):
+                status, reason, facts = refusal(attempt)
+                assert (status, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "LAYER_NEEDED")
+                assert facts["job_id"] == group_id(0)
+                needed_by = Path(facts["needed_by"])
+                assert str(needed_by.relative_to(filled.folder)) in left_out[:2]
+                assert (filled.folder / facts["path"]).parent == needed_by.parent
+                assert filled.hashes() == files
+                assert contexts(hub) == [context]
+            assert imported_content(hub, group_id(0), 0) == filled.content[filled.file(0, 0)]
+
+    @pytest.mark.usefixtures("left_out")
+    def test_name_of_before_the_move_counts_as_well(
+        self, filled: OldSystem, started: Start, tmp_path: Path
+    ) -> None:
+        for disk in (0, 1):
+            before = Path("/mnt/old") / filled.file(0, disk).relative_to(filled.folder)
+            rebase = ("rebase", "-u", "-f", "qcow2", "-b", str(before), "-F", "qcow2")
+            qemu_img(*rebase, str(filled.file(1, disk)))
+        with started() as hub:
+            assert refusal(lambda: delete(hub, group_id(0)))[1] == "LAYER_NEEDED"
+
+    def test_deletion_goes_on_when_they_are_moved_away(
+        self, filled: OldSystem, started: Start, left_out: list[str], tmp_path: Path
+    ) -> None:
+        with started() as hub:
+            for number, name in enumerate(left_out):
+                (filled.folder / name).rename(tmp_path / f"kept-{number}.qcow2")
+            assert list(delete(hub, group_id(0)).job_ids) == [group_id(0)]
+            assert set(filled.hashes()) == {MARK}
+
+    def test_folder_that_is_not_mounted_cannot_be_searched(
+        self, filled: OldSystem, started: Start
+    ) -> None:
+        with started() as hub:
+            away = filled.folder.rename(filled.folder.with_name("away"))
+            filled.folder.mkdir()
+            assert refusal(lambda: delete(hub, group_id(2)))[1] == "REPOSITORY_UNUSABLE"
+            filled.folder.rmdir()
+            away.rename(filled.folder)
+            assert list(delete(hub, group_id(2)).job_ids) == [group_id(2)]
+
+    def test_files_that_wait_for_their_removal_need_nothing(
+        self, filled: OldSystem, started: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(self: Repository, path: str) -> None:
+            raise RepositoryUnusable(str(self.path), "is read-only")
+
+        with started() as hub:
+            monkeypatch.setattr(Repository, "remove_layer_file", fail)
+            assert list(delete(hub, group_id(2)).pending_job_ids) == [group_id(2)]
+            assert filled.file(2, 0).exists()
+            assert list(delete(hub, group_id(1)).job_ids) == [group_id(1)]
+            assert filled.file(1, 0).exists()
 
 
 def test_start_up_touches_no_file_of_the_old_system(
