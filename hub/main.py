@@ -15,6 +15,7 @@ import structlog
 from hub.catalog.hub_lock import HubLock
 from hub.config import HubSettings, ListenAddress, catalog_of, loopback_address
 from hub.errors import CatalogUnavailable, HubStopping
+from hub.garbage import exempt_what_is_there
 from hub.jobs.kept_inventories import recall_inventories
 from hub.jobs.parts import Parts, Patience
 from hub.jobs.reaper import Reaper
@@ -103,6 +104,7 @@ def serve(settings: HubSettings, ready_file: Path | None = None) -> None:
         with hub:
             if ready_file is not None:
                 _write_ready(ready_file, hub.address)
+            exempt_what_is_there()
             wanted.wait()
     if lock.taken is not None:
         raise CatalogUnavailable(f"{lock.taken.problem}: this hub has stopped")

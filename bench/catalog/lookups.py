@@ -8,7 +8,7 @@ from typing import Final
 from bench.catalog.estate import NOW, SEED
 from bench.catalog.fill import Filled
 from bench.catalog.latency import Latency, measure
-from hub.catalog.change_ids import get_change_id
+from hub.catalog.change_ids import change_id_by_word
 from hub.catalog.engine import Catalog
 from hub.catalog.protection import protected_vms
 from hub.catalog.statistics import catalog_totals, day_sums, in_all
@@ -28,7 +28,7 @@ def change_ids(catalog: Catalog, filled: Filled, samples: int) -> Latency:
         if names[one.name, one.site, one.repository_id] == 1:
             known_as.append(one.name)
         with catalog.read() as session:
-            found = get_change_id(
+            found = change_id_by_word(
                 session,
                 vm=chance.choice(known_as),
                 site=one.site,

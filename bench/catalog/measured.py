@@ -14,6 +14,7 @@ from bench.catalog.fill import fill
 from bench.catalog.latency import measure
 from bench.catalog.lists import Case, Lists
 from bench.catalog.lookups import change_ids, statistics
+from hub.garbage import exempt_what_is_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ def measure_engine(
             filled = fill(engine, rows, folder, lambda n: status.update(f"{name}: {n:,} disk rows"))
         fill_s = time.perf_counter() - begin
         console.print(f"{name} {engine.version}: {filled.disks:,} disk rows in {fill_s:.0f} s")
+        # As a hub does when it has started.
+        exempt_what_is_there()
         lists = Lists(engine.catalog, filled)
         pages = _pages(lists.pages(), effort.page_samples)
         console.print(f"{name}: {len(pages)} lists measured")
