@@ -28,6 +28,7 @@ from hub.catalog.schema import Report, SchemaState, newest_revision
 from hub.catalog.server_check import require_fit
 from hub.catalog.server_words import in_words
 from hub.errors import CatalogUnavailable
+from shared.errors import ConfigurationError
 
 __all__ = ["LOCK_TIMEOUT_S", "Catalog", "newest_revision", "sqlite_url"]
 
@@ -35,6 +36,9 @@ __all__ = ["LOCK_TIMEOUT_S", "Catalog", "newest_revision", "sqlite_url"]
 MAINTENANCE_STATEMENT_S = 6 * 3600
 # A CHECK is violated, as MariaDB and MySQL number it; the driver calls it operational.
 _CHECK_VIOLATED = ((4025,), (3819,))
+# A statement names an index that is not there, as a server numbers it and SQLite words it.
+_NO_INDEX_NUMBER = (1176,)
+_NO_INDEX_WORDS = "no such index"
 
 
 def _silent(line: str) -> None:
@@ -172,7 +176,10 @@ class Catalog:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """The database's errors become CatalogUnavailable, but for defects of ours."""
+        """The database's errors become CatalogUnavailable, but for defects of ours.
+
+        Raises ConfigurationError for an index that is not there.
+        """
         try:
             yield
         except (IntegrityError, DataError, ProgrammingError, NotSupportedError):
@@ -180,8 +187,22 @@ class Catalog:
         except OperationalError as error:
             if error.orig is not None and error.orig.args[:1] in _CHECK_VIOLATED:
                 raise IntegrityError(error.statement, error.params, error.orig) from error
+            if _lacks_index(error.orig):
+                raise ConfigurationError(
+                    "catalog",
+                    f"its schema is less than revision {newest_revision()} has "
+                    f"({in_words(error.orig, self._url)}): stop the hub, "
+                    f"{schema.way_to_mend(is_sqlite=self.is_sqlite)}",
+                ) from error
             raise CatalogUnavailable(in_words(error.orig, self._url)) from error
         except DBAPIError as error:
             raise CatalogUnavailable(in_words(error.orig, self._url)) from error
         except TimeoutError as error:
             raise CatalogUnavailable("all its connections are in use") from error
+
+
+def _lacks_index(error: BaseException | None) -> bool:
+    """Trying again does not make it."""
+    if error is None:
+        return False
+    return error.args[:1] == _NO_INDEX_NUMBER or _NO_INDEX_WORDS in str(error)

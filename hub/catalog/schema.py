@@ -89,8 +89,20 @@ def problem_of(state: SchemaState) -> str:
     )
 
 
+def way_to_mend(*, is_sqlite: bool) -> str:
+    """What to do about a schema that is less than its revision says."""
+    if is_sqlite:
+        # Its migrations do not break off half way.
+        return "it was changed by hand: put back a copy of it; sendense-hub db check tells more"
+    return (
+        "run an interrupted sendense-hub db downgrade again, then db upgrade; "
+        "sendense-hub db check tells more"
+    )
+
+
 def require_usable(connection: Connection) -> None:
-    """Raises ConfigurationError unless the schema is the newest one, with all its columns."""
+    """Raises ConfigurationError unless the schema is the newest one, with all its columns
+    and indexes."""
     problem = problem_of(schema_state(connection)) or _missing(connection)
     if problem:
         raise ConfigurationError("catalog", problem)
@@ -130,20 +142,27 @@ def differences(connection: Connection) -> list[str]:
 
 
 def _missing(connection: Connection) -> str:
-    """Which tables and columns of the models are not there, in one sentence, or "".
+    """Which columns and indexes of the models are not there, in one sentence, or "".
 
-    Quick, for every start: all of `differences` is for `db check`.
+    Lists name the index that they read by: without it they fail. Quick, for every
+    start: all of `differences` is for `db check`.
     """
-    there = inspect(connection).get_multi_columns()
-    columns = {(key[1], column["name"]) for key, found in there.items() for column in found}
-    wanted = {(table.name, each.name) for table in Base.metadata.sorted_tables for each in table.c}
-    missing = sorted(f"{table}.{column}" for table, column in wanted - columns)
+    inspector = inspect(connection)
+    columns, indexes = inspector.get_multi_columns(), inspector.get_multi_indexes()
+    there = {(key[1], each["name"]) for key, found in columns.items() for each in found}
+    there |= {(key[1], str(each["name"])) for key, found in indexes.items() for each in found}
+    wanted = {
+        (table.name, str(each.name))
+        for table in Base.metadata.sorted_tables
+        for each in (*table.c, *table.indexes)
+    }
+    missing = sorted(f"{table}.{name}" for table, name in wanted - there)
     if not missing:
         return ""
     return (
         f"its schema says revision {newest_revision()} but lacks {', '.join(missing[:3])}"
-        f"{' and more' if len(missing) > 3 else ''}: run an interrupted sendense-hub db "
-        "downgrade again, then db upgrade; sendense-hub db check tells more"
+        f"{' and more' if len(missing) > 3 else ''}: "
+        f"{way_to_mend(is_sqlite=connection.dialect.name == 'sqlite')}"
     )
 
 
