@@ -1,6 +1,5 @@
 """The agent's settings: a TOML file, overridden by SENDENSE_AGENT_* of the environment."""
 
-import re
 import stat
 import tomllib
 from pathlib import Path
@@ -22,23 +21,14 @@ from shared.settings import (
     source_name,
     warn_of_unknown_variables,
 )
+from shared.site_names import checked_site_name
 
 PASSWORD_VARIABLE = "SENDENSE_AGENT_VSPHERE__PASSWORD"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _log = structlog.get_logger(__name__)
 
 
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            "must be 1 to 64 letters, digits, dots, dashes and underscores, "
-            "the first one a letter or digit"
-        )
-    return name
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
+Name = Annotated[str, AfterValidator(checked_site_name)]
 
 
 class VsphereSection(BaseModel):

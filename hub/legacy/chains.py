@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from hub.legacy.grouping import OldBackup
 from hub.legacy.layers import Examined, OldLayer
-from hub.legacy.old_catalog import LeftOut, OldVm, row_refs
+from hub.legacy.old_catalog import LeftOut, OldVm
+from hub.legacy.problems import Problem, left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ def restorable(
     examined: Sequence[Examined],
 ) -> tuple[dict[OldVm, list[Restorable]], list[LeftOut]]:
     """The backups of each VM in the order of their run, and those left out. Raises nothing."""
-    problems = {each.backup.key: each.problem for each in examined if each.problem}
+    problems = {each.backup.key: each.problem for each in examined if each.problem is not None}
     good = {
         each.backup.key: Restorable(each.backup, each.layers)
         for each in examined
-        if not each.problem
+        if each.problem is None
     }
     backup_of = {disk.legacy_id: each.backup.key for each in examined for disk in each.backup.disks}
     _check_bases(good, backup_of, problems)
@@ -57,28 +58,25 @@ def restorable(
         in_order = {one.backup.key for one in ordered}
         for one in backups:
             if one.backup.key not in in_order:
-                problems[one.backup.key] = "its recorded parents and files lead in a circle"
+                problems[one.backup.key] = Problem(
+                    "its recorded parents and files lead in a circle"
+                )
         for key, problem in _gaps(ordered):
-            problems[key] = problem
+            problems[key] = Problem(problem)
         dropped = {one.backup.key: one for one in ordered if one.backup.key not in problems}
         _drop_what_builds_on(dropped, backup_of, problems)
         placed[vm] = [one for one in ordered if one.backup.key in dropped]
-    left_out = [
-        LeftOut(
-            row_refs(each.backup.disks),
-            each.backup.vm.vm_name,
-            each.backup.vm.repository_id,
-            each.backup.key,
-            problems[each.backup.key],
-        )
+    without = [
+        row
         for each in examined
         if each.backup.key in problems
+        for row in left_out(each.backup.disks, each.backup.key, problems[each.backup.key])
     ]
-    return {vm: backups for vm, backups in placed.items() if backups}, left_out
+    return {vm: backups for vm, backups in placed.items() if backups}, without
 
 
 def _check_bases(
-    good: dict[str, Restorable], backup_of: Mapping[str, str], problems: dict[str, str]
+    good: dict[str, Restorable], backup_of: Mapping[str, str], problems: dict[str, Problem]
 ) -> None:
     """Take out backups whose own layers cannot stand on their bases."""
     layers = {layer.disk.legacy_id: layer for one in good.values() for layer in one.layers}
@@ -98,13 +96,13 @@ def _check_bases(
                     f"the one it builds on, of {below.facts.capacity_bytes}"
                 )
             if problem:
-                problems[key] = f"disk {layer.disk.disk_index} ({layer.disk.refs[0]}): {problem}"
+                problems[key] = Problem(problem, layer.disk)
                 good.pop(key, None)
                 break
 
 
 def _drop_what_builds_on(
-    good: dict[str, Restorable], backup_of: Mapping[str, str], problems: dict[str, str]
+    good: dict[str, Restorable], backup_of: Mapping[str, str], problems: dict[str, Problem]
 ) -> None:
     """Take out what builds on backups that are not there, however far."""
     above: dict[str, list[str]] = defaultdict(list)
@@ -116,7 +114,7 @@ def _drop_what_builds_on(
         gone = waiting.pop()
         for key in above[gone]:
             if good.pop(key, None) is not None:
-                problems[key] = f"it builds on {gone}, which is left out"
+                problems[key] = Problem(f"it builds on {gone}, which is left out")
                 waiting.append(key)
 
 

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 
-from hub.legacy.old_catalog import LeftOut, OldCatalog, OldDisk, OldVm, row_refs
+from hub.legacy.old_catalog import LeftOut, OldCatalog, OldDisk, OldVm
 from hub.legacy.old_rows import COMPLETED, FULL, UNSUCCESSFUL, OldJobRow
 from hub.legacy.positions import NotTold, by_position
+from hub.legacy.problems import Problem, left_out
 
 
 class Grouped(StrEnum):
@@ -66,14 +67,14 @@ def group(catalog: OldCatalog) -> Grouping:
         _backup(key, Grouped.PARENT, disks, catalog.jobs.get(key))
         for key, disks in parents.named.items()
     ]
-    left_out: list[LeftOut] = []
+    without: list[LeftOut] = []
     for vm, keyless in sorted(parents.keyless.items()):
         try:
             backups += _without_parents(keyless, everything[vm], parents)
         except NotTold as error:
             for disk in keyless:
-                reason = disk.problem or str(error)
-                left_out.append(_left_out([disk], "", reason, unsuccessful=disk.is_unsuccessful))
+                problem = Problem(disk.problem or _untold(disk, parents, str(error)))
+                without += left_out([disk], "", problem, unsuccessful=disk.is_unsuccessful)
     good: list[OldBackup] = []
     keys: set[str] = set()
     for backup in backups:
@@ -81,16 +82,16 @@ def group(catalog: OldCatalog) -> Grouping:
             # A VM of that name in another repository, in the same second.
             backup = replace(backup, key=backup.disks[0].legacy_id)
         keys.add(backup.key)
-        problem = _problem(backup)
-        if not problem:
+        found = _problem(backup)
+        if found is None:
             good.append(backup)
             continue
         states = {disk.status for disk in backup.disks}
         if backup.job is not None:
             states = {backup.job.status}
         unsuccessful = states <= UNSUCCESSFUL
-        left_out.append(_left_out(backup.disks, backup.key, problem, unsuccessful=unsuccessful))
-    return Grouping(good, left_out, parents.chain, parents.lost)
+        without += left_out(backup.disks, backup.key, found, unsuccessful=unsuccessful)
+    return Grouping(good, without, parents.chain, parents.lost)
 
 
 class _Parents:
@@ -167,7 +168,7 @@ def _without_parents(
     """The backups of a VM's rows without a parent. Raises NotTold."""
     indexes = {disk.disk_index for disk in everything}
     if None in indexes:
-        raise NotTold("no parent is recorded, and a row of the VM has no usable disk index")
+        raise NotTold("a row of the VM has no usable disk index")
     if len(indexes) == 1:
         return [_single(disk, keyless) for disk in keyless]
     if all(disk.stem for disk in keyless):
@@ -175,13 +176,13 @@ def _without_parents(
         for disk in keyless:
             by_stem[disk.stem].append(disk)
         return [
-            _backup(stem, Grouped.ID, _whole(disks, indexes), None)
+            _backup(stem, Grouped.ID, _whole(disks, indexes, parents), None)
             for stem, disks in by_stem.items()
         ]
     if len(keyless) < len(everything):
-        raise NotTold("it has no parent, while other rows of the VM have one")
+        raise NotTold("other rows of the VM name theirs")
     if any(disk.stem for disk in keyless):
-        raise NotTold("no parent is recorded, and only some ids tell their backup")
+        raise NotTold("only some ids tell their backup")
     return [
         _backup(disks[0].legacy_id, Grouped.POSITION, disks, None)
         for disks in by_position(keyless, parents.chain)
@@ -194,7 +195,15 @@ def _single(disk: OldDisk, keyless: Iterable[OldDisk]) -> OldBackup:
     return _backup(key, Grouped.ONLY_DISK, [disk], None)
 
 
-def _whole(disks: Sequence[OldDisk], indexes: set[int | None]) -> list[OldDisk]:
+def _untold(disk: OldDisk, parents: _Parents, why: str) -> str:
+    """Why a row's backup is not known: what its own parent says, and what else could have told."""
+    parent = "it has no parent"
+    if disk.legacy_id in parents.chain:
+        parent = f"its parent {disk.parent_id!r} is the layer below it"
+    return f"it is not told which backup it belongs to: {parent}, and {why}"
+
+
+def _whole(disks: Sequence[OldDisk], indexes: set[int | None], parents: _Parents) -> list[OldDisk]:
     """The disks, which have a problem unless they are all that the VM ever had.
 
     Nothing says that ids with the same beginning are all disks of a backup: a
@@ -204,8 +213,8 @@ def _whole(disks: Sequence[OldDisk], indexes: set[int | None]) -> list[OldDisk]:
     if not missing:
         return list(disks)
     named = ", ".join(str(index) for index in sorted(missing, key=str))
-    problem = f"no parent is recorded, and no id with the same beginning is of disk {named}"
-    return [replace(disk, problem=disk.problem or problem) for disk in disks]
+    why = f"no id with the same beginning is of disk {named}, which the VM has, too"
+    return [replace(disk, problem=disk.problem or _untold(disk, parents, why)) for disk in disks]
 
 
 def _backup(key: str, how: Grouped, disks: Sequence[OldDisk], job: OldJobRow | None) -> OldBackup:
@@ -215,14 +224,26 @@ def _backup(key: str, how: Grouped, disks: Sequence[OldDisk], job: OldJobRow | N
     return OldBackup(key, how, ordered[0].vm, tuple(ordered), job)
 
 
-def _problem(backup: OldBackup) -> str:
-    """Why a backup is none that could be restored as a whole, or ""."""
+def _problem(backup: OldBackup) -> Problem | None:
+    """Why a backup is none that could be restored as a whole."""
     first, job = backup.disks[0], backup.job
     if job is None and all(disk.is_unsuccessful for disk in backup.disks):
-        return f"the backup is {first.status}"
+        return Problem(f"the backup is {first.status}")
     for disk in backup.disks:
         if disk.problem:
-            return f"{disk.refs[0]}: {disk.problem}"
+            return Problem(disk.problem, disk)
+    text = _problem_of_whole(backup)
+    if text:
+        return Problem(text)
+    for disk in backup.disks:
+        if disk.status != COMPLETED:
+            return Problem(f"it is {disk.status}", disk)
+    return None
+
+
+def _problem_of_whole(backup: OldBackup) -> str:
+    """What does not fit together, or ""."""
+    first, job = backup.disks[0], backup.job
     for disk in backup.disks:
         if (disk.vm.vm_name, disk.vm.context_id) != (first.vm.vm_name, first.vm.context_id):
             return f"it has disks of several VMs: {first.vm.vm_name}, {disk.vm.vm_name}"
@@ -246,19 +267,7 @@ def _problem(backup: OldBackup) -> str:
     for one, other in pairwise(backup.disks):
         if one.disk_index == other.disk_index:
             return f"it has disk {one.disk_index} twice: {one.refs[0]}, {other.refs[0]}"
-    for disk in backup.disks:
-        if disk.status != COMPLETED:
-            return f"disk {disk.disk_index} ({disk.refs[0]}) is {disk.status}"
     return ""
-
-
-def _left_out(
-    disks: Sequence[OldDisk], key: str, reason: str, *, unsuccessful: bool = False
-) -> LeftOut:
-    vm = disks[0].vm
-    return LeftOut(
-        row_refs(disks), vm.vm_name, vm.repository_id, key, reason, is_unsuccessful=unsuccessful
-    )
 
 
 def _same_disk(one: OldDisk, other: OldDisk) -> bool:

@@ -2,16 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from hub.legacy.errors import ImageUnfit
 from hub.legacy.grouping import Grouping, OldBackup
 from hub.legacy.images import ImageFacts, check_structure, read_facts
-from hub.legacy.old_catalog import OldCatalog, OldDisk
-from hub.legacy.old_rows import FULL, INCREMENTAL
+from hub.legacy.old_catalog import LeftOut, OldCatalog, OldDisk
+from hub.legacy.old_rows import COMPLETED, FULL, INCREMENTAL
 from hub.legacy.places import NoPlace, Place, find_file
+from hub.legacy.problems import Problem
 
 GIB: Final = 1 << 30
 _GB: Final = 10**9
@@ -39,7 +40,7 @@ class Examined:
 
     backup: OldBackup
     layers: tuple[OldLayer, ...]
-    problem: str = ""
+    problem: Problem | None = None
 
 
 def examine(
@@ -47,9 +48,14 @@ def examine(
     grouping: Grouping,
     places: Mapping[str, Place | NoPlace],
     on_file: Callable[[int, int], None],
-) -> list[Examined]:
-    """Look at the files of all backups. `on_file(done, all)` is told of progress. Raises QemuMissing."""
-    return _Examination(catalog, grouping, places, on_file).run()
+) -> tuple[list[Examined], list[LeftOut]]:
+    """Look at the files of all backups; and at those of rows that were left out before.
+
+    Their reasons are completed: what is wrong with a file is to be known before the
+    catalog is mended. `on_file(done, all)` is told of progress. Raises QemuMissing.
+    """
+    examination = _Examination(catalog, grouping, places, on_file)
+    return examination.run(), examination.left_out()
 
 
 class _Examination:
@@ -65,6 +71,7 @@ class _Examination:
         self._on_file = on_file
         self._done = 0
         self._all = sum(len(backup.disks) for backup in grouping.backups)
+        self._all += sum(_may_be_layer(row) for row in grouping.left_out)
         # Of every row, also of those left out: what builds on one is told so.
         self._disks_of: dict[Path, list[OldDisk]] = defaultdict(list)
         self._file_of: dict[str, Path] = {}
@@ -83,6 +90,22 @@ class _Examination:
     def run(self) -> list[Examined]:
         return [self._examined(backup) for backup in self._grouping.backups]
 
+    def left_out(self) -> list[LeftOut]:
+        return [self._completed(row) for row in self._grouping.left_out]
+
+    def _completed(self, row: LeftOut) -> LeftOut:
+        if not _may_be_layer(row) or row.disk is None:
+            return row
+        place = self._places.get(row.disk.vm.repository_id)
+        try:
+            if isinstance(place, Place):
+                self._found(row.disk, place)
+        except ImageUnfit as error:
+            return replace(row, reason=f"{row.reason}; besides, {error}")
+        finally:
+            self._count(1)
+        return row
+
     def _users_of_files(self) -> dict[tuple[int, int], list[OldDisk]]:
         """The disks of backups by the very file that they name, under whatever name."""
         users: dict[tuple[int, int], list[OldDisk]] = defaultdict(list)
@@ -97,14 +120,14 @@ class _Examination:
         place = self._places[backup.vm.repository_id]
         if isinstance(place, NoPlace):
             self._count(len(backup.disks))
-            return Examined(backup, (), place.problem)
+            return Examined(backup, (), Problem(place.problem))
         layers: list[OldLayer] = []
-        problem = ""
+        problem: Problem | None = None
         for disk in backup.disks:
             try:
                 layers.append(self._layer(disk, place))
             except ImageUnfit as error:
-                problem = problem or f"disk {disk.disk_index} ({disk.refs[0]}): {error}"
+                problem = problem or Problem(str(error), disk)
             self._count(1)
         return Examined(backup, tuple(layers), problem)
 
@@ -121,14 +144,22 @@ class _Examination:
         )
         if others:
             raise ImageUnfit(f"{file}: is the file of {others[0].refs[0]}, too")
+        file, facts, base = self._found(disk, place)
         try:
-            facts = read_facts(file)
-            _check_size(disk, facts)
-            base = self._base(disk, facts)
             note = check_structure(file)
         except ImageUnfit as error:
             raise ImageUnfit(f"{file}: {error}") from error
         return OldLayer(disk, place, file, facts, note, base)
+
+    def _found(self, disk: OldDisk, place: Place) -> tuple[Path, ImageFacts, OldDisk | None]:
+        """The disk's file, what its header says, and what it builds on. Raises ImageUnfit."""
+        file = find_file(disk, place)
+        try:
+            facts = read_facts(file)
+            _check_size(disk, facts)
+            return file, facts, self._base(disk, facts)
+        except ImageUnfit as error:
+            raise ImageUnfit(f"{file}: {error}") from error
 
     def _base(self, disk: OldDisk, facts: ImageFacts) -> OldDisk | None:
         """The disk whose file this one builds on, which must be what was recorded."""
@@ -165,6 +196,11 @@ class _Examination:
                 f"builds on {facts.backing}, which is no layer of this disk in the old catalog"
             )
         return found[0]
+
+
+def _may_be_layer(row: LeftOut) -> bool:
+    """Whether rows that are left out name a file that should be whole all the same."""
+    return row.disk is not None and row.disk.status == COMPLETED and bool(row.disk.path)
 
 
 def _check_size(disk: OldDisk, facts: ImageFacts) -> None:

@@ -87,6 +87,7 @@ class LeftOut:
     reason: str
     # The backup had not succeeded: nothing is lost.
     is_unsuccessful: bool = False
+    disk: OldDisk | None = None  # that the rows tell of
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def make_plan(
     finder = VmFinder(catalog, known, choices)
     grouping = group(catalog)
     places = find_places(catalog, known.repositories, choices.repositories, id_is_free)
-    examined = examine(catalog, grouping, places, on_file)
+    examined, without_backup = examine(catalog, grouping, places, on_file)
     placed, left_out = restorable(examined)
     contexts: list[PlannedContext] = []
     refused: list[LeftOut] = []
@@ -49,7 +49,7 @@ def make_plan(
             continue
         taken[identity] = vm
         contexts.append(context)
-    everything = [*catalog.left_out, *grouping.left_out, *left_out, *refused]
+    everything = [*catalog.left_out, *without_backup, *left_out, *refused]
     return ImportPlan(contexts, sorted(everything, key=_by_vm))
 
 

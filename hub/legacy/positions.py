@@ -27,15 +27,13 @@ def by_position(
         by_index[disk.disk_index or 0].append(disk)
     if len({len(rows) for rows in by_index.values()}) > 1:
         counts = ", ".join(f"disk {i}: {len(rows)}" for i, rows in sorted(by_index.items()))
-        raise NotTold(
-            f"no parent is recorded, and the disks have different numbers of rows: {counts}"
-        )
+        raise NotTold(f"the disks have different numbers of rows: {counts}")
     columns = [_in_order(rows, chain_parents) for _, rows in sorted(by_index.items())]
     backups = [list(rows) for rows in zip(*columns, strict=True)]
     for rows in backups:
         if len({(row.backup_type, row.status) for row in rows}) > 1:
             raise NotTold(
-                "no parent is recorded, and the rows of the disks differ in type or state: "
+                "the rows of the disks differ in type or state: "
                 + ", ".join(f"{row.row_id} is {row.backup_type} {row.status}" for row in rows)
             )
     for before, after in pairwise(backups):
@@ -62,7 +60,7 @@ def _in_order(rows: Sequence[OldDisk], chain_parents: Mapping[str, OldDisk]) -> 
         return chain
     times = _times(rows)
     if len(set(times)) < len(rows):
-        raise NotTold("no parent is recorded, and the order of a disk's rows is not, either")
+        raise NotTold("the order of a disk's rows is not recorded")
     ordered = [row for _, row in sorted(zip(times, rows, strict=True), key=lambda pair: pair[0])]
     place = {row.legacy_id: number for number, row in enumerate(ordered)}
     for row in ordered:
@@ -74,14 +72,12 @@ def _in_order(rows: Sequence[OldDisk], chain_parents: Mapping[str, OldDisk]) -> 
 
 def _require_later(before: Sequence[OldDisk], after: Sequence[OldDisk]) -> None:
     if max(_times(before)) > min(_times(after)):
-        raise NotTold(
-            "no parent is recorded, and rows of one position are older than some of the one before"
-        )
+        raise NotTold("rows of one position are older than some of the one before")
 
 
 def _times(rows: Sequence[OldDisk]) -> list[datetime]:
     """Of creation, of all rows. Raises NotTold."""
     times = [time for row in rows if (time := row.times.created_at) is not None]
     if len(times) < len(rows):
-        raise NotTold("no parent is recorded, and not every row has its time of creation")
+        raise NotTold("not every row has its time of creation")
     return times

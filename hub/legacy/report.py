@@ -16,21 +16,29 @@ _PIPE_WIDTH = 100_000
 
 
 def show_report(
-    plan: ImportPlan, written: Sequence[WrittenContext] | None, console: Console | None = None
+    plan: ImportPlan,
+    written: Sequence[WrittenContext] | None,
+    planned_ids: Mapping[str, str],
+    console: Console | None = None,
 ) -> None:
-    """Print the tables; `written` is None for a dry run."""
+    """Print the tables; `written` is None for a dry run.
+
+    `planned_ids` are the ids that new jobs would get, by their keys.
+    """
     console = console or _console()
     for place in plan.new_places:
         verb = "would become" if written is None else "is now"
         console.print(f"{place.root} {verb} the repository {place.name!r}.", highlight=False)
     _show_contexts(console, plan)
-    _show_disks(console, plan, _job_ids(written))
+    _show_disks(console, plan, {**planned_ids, **_job_ids(written)})
     _show_left_out(console, plan)
     console.print(_summary(plan, written), highlight=False)
 
 
 def report_document(
-    plan: ImportPlan, written: Sequence[WrittenContext] | None
+    plan: ImportPlan,
+    written: Sequence[WrittenContext] | None,
+    planned_ids: Mapping[str, str],
 ) -> Mapping[str, Any]:
     """The same, for programs; docs/import.md names the fields."""
     job_ids = _job_ids(written)
@@ -42,7 +50,9 @@ def report_document(
             {"name": place.name, "path": str(place.root), "old_id": place.old_id}
             for place in plan.new_places
         ],
-        "contexts": [_context(context, written or (), job_ids) for context in plan.contexts],
+        "contexts": [
+            _context(context, written or (), job_ids, planned_ids) for context in plan.contexts
+        ],
         "left_out": [
             {
                 "table": ref.table,
@@ -65,7 +75,10 @@ def report_document(
 
 
 def _context(
-    context: PlannedContext, written: Sequence[WrittenContext], job_ids: Mapping[str, str]
+    context: PlannedContext,
+    written: Sequence[WrittenContext],
+    job_ids: Mapping[str, str],
+    planned_ids: Mapping[str, str],
 ) -> dict[str, Any]:
     keys = {job.key for job in context.new_jobs}
     made = next((each.context_id for each in written if keys & each.job_ids.keys()), "")
@@ -77,15 +90,19 @@ def _context(
         "repository": context.place.name,
         "old_context_id": context.old_id,
         "context_id": context.existing_id or made,
-        "jobs": [_job(job, job_ids) for job in context.jobs],
+        "jobs": [_job(job, job_ids, planned_ids) for job in context.jobs],
     }
 
 
-def _job(job: PlannedJob, job_ids: Mapping[str, str]) -> dict[str, Any]:
+def _job(
+    job: PlannedJob, job_ids: Mapping[str, str], planned_ids: Mapping[str, str]
+) -> dict[str, Any]:
+    job_id = job.existing_id or job_ids.get(job.key, "")
     return {
         "old_backup": job.key,
         "grouped_by": job.how,
-        "job_id": job.existing_id or job_ids.get(job.key, ""),
+        "job_id": job_id,
+        "planned_job_id": job_id or planned_ids.get(job.key, ""),
         "imported_before": bool(job.existing_id),
         "backup_type": job.backup_type,
         "created_at": job.created_at.isoformat(),
@@ -160,6 +177,8 @@ def _disk_rows(plan: ImportPlan, job_ids: Mapping[str, str]) -> Iterator[list[st
         for job in context.jobs:
             for disk in job.disks:
                 notes = ["imported before"] if job.existing_id else []
+                if job.wanted_id not in ("", names[job.key]):
+                    notes.append(f"its old id is {job.wanted_id}")
                 yield [
                     context.vm_name,
                     names[job.key],

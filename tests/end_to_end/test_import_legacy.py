@@ -18,6 +18,9 @@ from tests.mariadb_server import private_mariadb
 from tests.unit.hub.legacy.old_system import REPOSITORY, OldSystem, disk_id, group_id
 
 pytestmark = pytest.mark.legacy_import
+# No agent has registered at the hubs here.
+LAB = ("--site", "lab", "--new-site")
+UUID = "5020B2C4-0c3e-4f6a-9d1b-7e8f90a1b2c3"
 
 
 @pytest.fixture(scope="module")
@@ -97,19 +100,19 @@ def test_21_rows_are_imported_restored_and_followed_by_a_full(
 ) -> None:
     hub, old = stopped, with_21_rows
     files = old.hashes()
-    dry = run(hub, old, "--site", "lab")
+    dry = run(hub, old, *LAB)
     assert "7 backups with 21 disks would be imported" in dry.stdout
     assert "--apply" in dry.stdout and "Left out" not in dry.stdout
     assert all(disk_id(run, disk) in dry.stdout for run in range(7) for disk in range(3))
     assert old.hashes() == files
 
-    done = report(hub, old, "--site", "lab", "--apply")
+    done = report(hub, old, *LAB, "--apply")
     assert (done["applied"], done["complete"], done["new_jobs"], done["new_disks"]) == (
         *(True, True),
         *(7, 21),
     )
     assert done["contexts"][0]["context_id"] == "ctx-pgtest1-20251006-203401"
-    again = report(hub, old, "--site", "lab", "--apply")
+    again = report(hub, old, *LAB, "--apply")
     assert (again["new_jobs"], again["imported_before"]) == (0, 7)
 
     hub.start()
@@ -145,23 +148,23 @@ def backed_up(client: Client, vm: str) -> Any:
 
 def test_rows_that_are_left_out_are_listed_and_end_with_3(stopped: Hub, old: OldSystem) -> None:
     old.file(4, 0).unlink()
-    told = run(stopped, old, "--site", "lab", code=3).stdout
+    told = run(stopped, old, *LAB, code=3).stdout
     assert "4 backups with 4 disks would be imported" in told
     assert "2 rows are left out" in told and "is not there" in told
-    found = report(stopped, old, "--site", "lab", "--apply", code=3)
+    found = report(stopped, old, *LAB, "--apply", code=3)
     assert not found["complete"] and found["new_jobs"] == 4
     assert {row["id"] for row in found["left_out"]} == {disk_id(4, 0), disk_id(5, 0)}
     # Mended, the rest is imported behind it.
     old.add_layer(old.file(4, 0), 4, 0)
-    mended = report(stopped, old, "--site", "lab", "--vm", "pgtest1=5020-AB", "--apply")
+    mended = report(stopped, old, *LAB, "--vm", f"pgtest1={UUID}", "--apply")
     assert (mended["new_jobs"], mended["imported_before"]) == (2, 4)
 
 
 def test_json_tells_what_the_tables_tell(dry: Hub, small: OldSystem) -> None:
-    found = report(dry, small, "--site", "lab", "--vm", "pgtest1=5020-AB")
+    found = report(dry, small, *LAB, "--vm", f"pgtest1={UUID}")
     (context,) = found["contexts"]
     assert (context["vm_name"], context["site"]) == ("pgtest1", "lab")
-    assert context["instance_uuid"] == "5020-ab"
+    assert context["instance_uuid"] == UUID.lower()
     assert found["new_repositories"] == [
         {"name": "local-ssd", "path": str(small.folder), "old_id": REPOSITORY}
     ]
@@ -169,14 +172,16 @@ def test_json_tells_what_the_tables_tell(dry: Hub, small: OldSystem) -> None:
     assert (newest["old_backup"], newest["grouped_by"]) == (group_id(1), "parent")
     assert newest["disks"][0]["builds_on"] == disk_id(0, 0)
     assert found["applied"] is False
+    assert [job["job_id"] for job in context["jobs"]] == ["", ""]
+    assert [job["planned_job_id"] for job in context["jobs"]] == [group_id(0), group_id(1)]
 
 
 class TestRefusals:
     def test_running_hub_is_not_disturbed(self, stopped: Hub, old: OldSystem) -> None:
         stopped.start()
         try:
-            assert "would be imported" in run(stopped, old, "--site", "lab").stdout
-            refused = run(stopped, old, "--site", "lab", "--apply", code=2)
+            assert "would be imported" in run(stopped, old, *LAB).stdout
+            refused = run(stopped, old, *LAB, "--apply", code=2)
             assert "another hub" in refused.stderr
             assert not (old.folder / "sendense-repository.json").exists()
         finally:
@@ -186,8 +191,14 @@ class TestRefusals:
         refused = run(dry, small, "--repository", "x=/tmp", code=2)
         assert "--repository: no row of the old catalog is in 'x'" in refused.stderr
 
+    def test_site_that_nobody_knows_ends_with_2(self, dry: Hub, small: OldSystem) -> None:
+        refused = run(dry, small, "--site", "labb", code=2)
+        assert "--site: no agent of a site 'labb' has registered" in refused.stderr
+        refused = run(dry, small, *LAB, "--vm", "pgtest1=notauuid", code=2)
+        assert "--vm: 'notauuid', for 'pgtest1', is no instance uuid" in refused.stderr
+
     def test_password_may_come_from_the_environment(self, dry: Hub, small: OldSystem) -> None:
-        done = run(dry, small, "--site", "lab", SENDENSE_IMPORT_FROM=small.url)
+        done = run(dry, small, *LAB, SENDENSE_IMPORT_FROM=small.url)
         assert "would be imported" in done.stdout
 
     def test_old_catalog_that_is_away_ends_with_1(

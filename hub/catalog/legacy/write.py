@@ -1,7 +1,7 @@
 """Rows for what was planned: one context a transaction, found again by its legacy ids."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
@@ -52,9 +52,7 @@ def write_context(
     context_id = _context(session, planned, folder_exists, now)
     if not new:
         return WrittenContext(context_id, {})
-    job_ids: dict[str, str] = {}
-    for job in new:
-        job_ids[job.key] = _job_id(session, job, planned.vm_name, set(job_ids.values()))
+    job_ids = _ids_of(session, new, planned.vm_name, set())
     existing = {job.key: job.existing_id for job in planned.jobs if job.existing_id}
     numbers = _make_room(
         session, context_id, [existing.get(job.key, "") or job.key for job in planned.jobs], job_ids
@@ -68,6 +66,23 @@ def write_context(
             disk_ids[disk.legacy_id] = row.id
     _count(session, context_id, new)
     return WrittenContext(context_id, job_ids)
+
+
+def ids_of_new_jobs(session: Session, contexts: Iterable[PlannedContext]) -> dict[str, str]:
+    """The ids that the new jobs would get, by their keys, were they written now in this order."""
+    job_ids: dict[str, str] = {}
+    for planned in contexts:
+        job_ids |= _ids_of(session, planned.new_jobs, planned.vm_name, set(job_ids.values()))
+    return job_ids
+
+
+def _ids_of(
+    session: Session, new: Iterable[PlannedJob], vm_name: str, given: set[str]
+) -> dict[str, str]:
+    job_ids: dict[str, str] = {}
+    for job in new:
+        job_ids[job.key] = _job_id(session, job, vm_name, given | set(job_ids.values()))
+    return job_ids
 
 
 def _known_disks(session: Session, planned: PlannedContext) -> dict[str, int]:

@@ -188,6 +188,17 @@ class TestByIds:
         assert not found.backups
         assert "no id with the same beginning is of disk 1" in reasons(found)[ids[0]]
 
+    def test_layer_below_is_not_taken_for_a_missing_parent(self) -> None:
+        """The row has its parent: what is missing is the other disk's row."""
+        ids = [f"backup-web-{n}-disk{d}-x" for n in (1, 2) for d in (0, 1)]
+        whole = [row(ids[0], 0), row(ids[1], 1)]
+        found = grouped([*whole, increment(ids[2], 0, ids[0])])
+        assert backups(found) == {"backup-web-1": ids[:2]}
+        assert reasons(found)[ids[2]] == (
+            f"it is not told which backup it belongs to: its parent {ids[0]!r} is the layer "
+            "below it, and no id with the same beginning is of disk 1, which the VM has, too"
+        )
+
     def test_vm_with_disk_in_its_name_is_not_misread(self) -> None:
         more = {"vm_name": "web-1-disk0"}
         ids = [f"backup-web-1-disk0-5-disk{d}-x" for d in (0, 1)]
@@ -216,7 +227,8 @@ class TestOnlyDisk:
     def test_row_without_parent_of_a_vm_with_more_disks_is_not_one(self) -> None:
         found = grouped([row("a", 0, "P"), row("b", 1, "P"), row("c", 0)])
         assert backups(found) == {"P": ["a", "b"]}
-        assert reasons(found) == {"c": "it has no parent, while other rows of the VM have one"}
+        why = "it has no parent, and other rows of the VM name theirs"
+        assert reasons(found) == {"c": f"it is not told which backup it belongs to: {why}"}
 
 
 def in_position(**more: Any) -> list[Row]:
@@ -250,7 +262,10 @@ class TestByPosition:
             (lambda jobs: changed(jobs, "r1d0", **later(11.5)), "are older than some"),
             (lambda jobs: changed(jobs, "r1d0", created_at=None), "its time of creation"),
             (lambda jobs: changed(jobs, "r1d0", disk_id="first"), "no usable disk index"),
-            (lambda jobs: changed(jobs, "r1d0", parent_backup_id="r0d1"), "while other rows"),
+            (
+                lambda jobs: changed(jobs, "r1d0", parent_backup_id="r0d1"),
+                "other rows of the VM name theirs",
+            ),
         ],
         ids=["a row too few", "types", "no window", "older", "no time", "bad index", "a parent"],
     )
@@ -270,7 +285,7 @@ class TestByPosition:
         jobs = [row(f"r{run}d{disk}", disk) for disk in (0, 1) for run in range(2)]
         found = grouped(jobs)
         assert not found.backups
-        assert "the order of a disk's rows is not, either" in reasons(found)["r0d0"]
+        assert "the order of a disk's rows is not recorded" in reasons(found)["r0d0"]
 
 
 class TestStates:
@@ -327,6 +342,8 @@ class TestBadValues:
         found = grouped([row("a", 0, "P"), row("b", 1, "P") | bad])
         assert not found.backups
         assert set(reasons(found)) == {"a", "b"}
+        assert why in reasons(found)["b"] and "backup_jobs b" not in reasons(found)["b"]
+        # The other row of the backup is told whose fault it is.
         assert why in reasons(found)["a"]
 
     def test_values_that_only_tell_are_notes(self) -> None:
@@ -397,7 +414,7 @@ class TestDisksTable:
     def test_row_whose_job_is_gone_is_left_out(self) -> None:
         found = grouped([row("a", 0, "P")], [disk_row(7, "gone", 0)])
         assert backups(found) == {"P": ["a"]}
-        assert reasons(found) == {"7": "backup_disks 7: its job 'gone' is not in the old catalog"}
+        assert reasons(found) == {"7": "its job 'gone' is not in the old catalog"}
 
     def test_single_disk_of_a_job_whose_disk_id_is_0_by_default(self) -> None:
         found = grouped([row("P", 0)], [disk_row(1, "P", 0, qcow2_path="/old/P.qcow2")])
