@@ -25,7 +25,7 @@ CHECKS: Final = ("mark", "space", "write", "read", "remove")
 PROBE_BYTES: Final = 1 << 20
 # What one upload may have under way (docs/formats.md).
 MIN_FREE_BYTES: Final = 64 << 20
-_MIB: Final = 1 << 20
+_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SEE_LOG: Final = "check its disk or mount; the system's log may tell more"
 _ADVICE: Final = {
     errno.ENOSPC: "make room on its file system",
@@ -73,6 +73,16 @@ def room(folder: Path) -> Space:
     return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
 
+def size(length_bytes: int) -> str:
+    """ "0 bytes", "1 MiB", "54.7 GiB", "1023 GiB": the unit that makes it a short number."""
+    value, unit = float(length_bytes), 0
+    while round(value) >= 1024 and unit < len(_UNITS) - 1:
+        value /= 1024
+        unit += 1
+    told = f"{value:.0f}" if value >= 99.95 else f"{value:.1f}".removesuffix(".0")
+    return f"{told} {_UNITS[unit]}"
+
+
 def checks(folder: Path, repository_id: str) -> Iterator[Check]:
     """Try the folder, check by check; what makes no sense after a failure is left out.
 
@@ -117,7 +127,7 @@ def _space(folder: Path) -> str:
     found = room(folder)
     if found.total_bytes == 0:
         return "the file system does not tell its size"
-    told = f"{found.free_bytes // _MIB} MiB of {found.total_bytes // _MIB} MiB are free"
+    told = f"{size(found.free_bytes)} of {size(found.total_bytes)} are free"
     if found.free_bytes < MIN_FREE_BYTES:
         raise _Failed(f"{told}: make room, a backup needs more")
     return told
@@ -129,7 +139,7 @@ def _write(probe: Path, content: bytes) -> str:
         file.flush()
         os.fsync(file.fileno())
     sync_folder(probe.parent)
-    return f"{len(content) // _MIB} MiB written and synced"
+    return f"{size(len(content))} written and synced"
 
 
 def _read(probe: Path, content: bytes) -> str:

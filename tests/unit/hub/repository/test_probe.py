@@ -9,6 +9,7 @@ import pytest
 
 from hub.repository import Repository, RepositoryUnusable
 from hub.repository import probe as probing
+from hub.repository.facts import Space
 from hub.repository.mark import remove_mark, rename_in_mark
 from hub.repository.probe import CHECKS, PROBE_BYTES, checks, look
 from shared.errors import SendenseError
@@ -72,6 +73,29 @@ class TestChecks:
         assert not made["space"].passed
         assert "make room" in made["space"].message
         assert made["remove"].passed
+
+    @pytest.mark.parametrize(
+        ("length_bytes", "told"),
+        [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1 << 20, "1 MiB"),
+            ((1 << 20) - 1, "1 MiB"),
+            (56014 << 20, "54.7 GiB"),
+            (258019 << 20, "252 GiB"),
+            (1023 << 30, "1023 GiB"),
+            ((1 << 40) - 1, "1 TiB"),
+            (3 << 39, "1.5 TiB"),
+            (1 << 62, "4096 PiB"),
+        ],
+    )
+    def test_sizes_are_told_in_short_numbers(
+        self, repository: Repository, monkeypatch: pytest.MonkeyPatch, length_bytes: int, told: str
+    ) -> None:
+        assert probing.size(length_bytes) == told
+        monkeypatch.setattr(probing, "room", lambda folder: Space(1 << 62, length_bytes))
+        made = {check.name: check for check in checks(repository.path, repository.repository_id)}
+        assert made["space"].message.startswith(f"{told} of 4096 PiB are free")
 
     @pytest.mark.parametrize(
         ("number", "advice"),
