@@ -2,11 +2,17 @@
 
 import os
 import random
+import select
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -116,6 +122,26 @@ def test_without_qemu_the_package_is_named(
     assert "qemu-utils" in str(caught.value)
 
 
+# A hub that looks no further when the server has said its first word.
+HANGS_AT_THE_GREETING = """
+import sys, time
+from pathlib import Path
+from hub.legacy import nbd_server
+
+started = nbd_server._start
+
+def start(*arguments):
+    connection, process = started(*arguments)
+    assert connection.recv(1)
+    print(process.pid, flush=True)
+    time.sleep(60)
+
+nbd_server._start = start
+with nbd_server.served_chain([Path(sys.argv[1])]):
+    pass
+"""
+
+
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> list["subprocess.Popen[bytes]"]:
     """The processes that restores start."""
@@ -171,6 +197,46 @@ class TestProcess:
         processes[0].wait(20)
         with pytest.raises(ChainDamaged):
             list(stream)
+
+    def test_ends_with_a_hub_that_is_killed_before_they_shook_hands(
+        self, imported: OldSystem
+    ) -> None:
+        hub = subprocess.Popen(
+            [sys.executable, "-c", HANGS_AT_THE_GREETING, str(imported.file(0, 0))],
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert hub.stdout
+            server = os.pidfd_open(int(hub.stdout.readline()))
+            try:
+                assert not select.select([server], [], [], 0)[0]
+                hub.kill()
+                hub.wait(20)
+                ended, _, _ = select.select([server], [], [], 20)
+                if not ended:
+                    signal.pidfd_send_signal(server, signal.SIGKILL)
+                assert ended
+            finally:
+                os.close(server)
+        finally:
+            hub.kill()
+            hub.communicate(timeout=20)
+
+    def test_does_not_end_with_the_thread_that_asked_for_it(self, imported: OldSystem) -> None:
+        path = imported.file(0, 0)
+        with ExitStack() as stack:
+            clients: list[NbdClient] = []
+            asking = threading.Thread(
+                target=lambda: clients.append(stack.enter_context(served_chain([path])))
+            )
+            asking.start()
+            asking.join(20)
+            # The kernel's thread is gone a little later.
+            task, deadline = Path(f"/proc/self/task/{asking.native_id}"), time.monotonic() + 20
+            while task.exists():
+                assert time.monotonic() < deadline
+            (client,) = clients
+            assert client.read(0, 4096) == imported.content[path][:4096]
 
     def test_layer_that_is_being_written_is_not_read(self, imported: OldSystem) -> None:
         top = imported.file(2, 0)
