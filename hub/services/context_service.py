@@ -5,12 +5,14 @@ import grpc
 from hub.catalog.chains import chain_of
 from hub.catalog.contexts import find_context
 from hub.catalog.lists import list_contexts, list_disks
+from hub.catalog.models import BackupDisk
 from hub.catalog.queries import find_disk
 from hub.jobs.chains import disk_chain
 from hub.jobs.change_ids import get_change_id
 from hub.jobs.delete import delete_context
 from hub.jobs.known_names import require_site, require_vm_name
 from hub.jobs.parts import Parts
+from hub.jobs.states import Status
 from hub.services.messages import (
     change_id_message,
     context_message,
@@ -18,6 +20,7 @@ from hub.services.messages import (
     disk_message,
     layer_message,
 )
+from sendense.v1 import backup_pb2
 from sendense.v1 import context_pb2 as pb
 from sendense.v1.context_pb2_grpc import ContextServiceServicer, DiskServiceServicer
 from shared.grpc_errors import status_from
@@ -71,10 +74,9 @@ class DiskService(DiskServiceServicer):
     ) -> pb.GetDiskResponse:
         with status_from(context), self._parts.catalog.read() as session:
             disk = find_disk(session, request.job_id, request.disk_index)
-            progress = self._parts.board.progress(request.job_id)
             return pb.GetDiskResponse(
-                disk=disk_message(disk, progress.get(disk.disk_index)),
-                chain=[disk_message(row) for row in chain_of(session, disk)],
+                disk=self._message(disk),
+                chain=[self._message(row) for row in chain_of(session, disk)],
             )
 
     def ListDisks(
@@ -89,7 +91,7 @@ class DiskService(DiskServiceServicer):
                 page_token=request.page_token,
             )
             return pb.ListDisksResponse(
-                disks=[disk_message(row) for row in found], next_page_token=more
+                disks=[self._message(row) for row in found], next_page_token=more
             )
 
     def GetChain(
@@ -115,3 +117,10 @@ class DiskService(DiskServiceServicer):
                     disk_index=request.disk_index,
                 )
             )
+
+    def _message(self, disk: BackupDisk) -> backup_pb2.BackupDisk:
+        """A disk, while it moves with the numbers of the moment."""
+        if disk.status is not Status.RUNNING:
+            return disk_message(disk)
+        progress = self._parts.board.progress(disk.backup_job_id)
+        return disk_message(disk, progress.get(disk.disk_index))
