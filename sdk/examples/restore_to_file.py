@@ -1,13 +1,17 @@
 """Restore a disk of a VM's newest backup to a file, checked against its digests.
 
-Exit code 0: restored; 1: it was not, and no file was written; 2: wrong usage.
+Exit code 0: restored; 1: it was not, and no file was written; 2: wrong usage; 130:
+interrupted, no part of a file is left.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from sendense import BackupStatus, Client, RestoreProgress, SendenseError
+from sendense import BackupStatus, Client, RestoreProgress, SendenseError, TargetExists
+
+HUB = os.environ.get("SENDENSE_HUB") or "127.0.0.1:8443"
 
 
 def main() -> int:
@@ -15,32 +19,63 @@ def main() -> int:
     parser.add_argument("vm", help="name of the VM")
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--disk", type=int, default=0, help="index of the disk  [%(default)s]")
-    parser.add_argument("--job", help="a backup other than the newest one")
+    parser.add_argument("--site", default="", help="where several sites have a VM of that name")
+    parser.add_argument("--job", help="a backup of the VM other than the newest one")
     parser.add_argument("--format", choices=("raw", "qcow2"), default="raw")
-    parser.add_argument("--hub", default="127.0.0.1:8443", help="host:port  [%(default)s]")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    parser.add_argument("--hub", default=HUB, help="host:port, or SENDENSE_HUB  [%(default)s]")
     arguments = parser.parse_args()
 
     try:
         with Client(arguments.hub) as client:
-            job_id = arguments.job or newest_restore_point(client, arguments.vm)
-            if job_id is None:
-                print(f"error: VM {arguments.vm} has no restore point", file=sys.stderr)
-                return 1
+            job_id = restore_point(client, arguments.vm, arguments.site, arguments.job)
             result = client.restore_disk(
-                job_id, arguments.disk, arguments.output, arguments.format, progress=Progress()
+                job_id,
+                arguments.disk,
+                arguments.output,
+                arguments.format,
+                overwrite=arguments.overwrite,
+                progress=Progress(),
             )
+    except Unfit as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except TargetExists as error:
+        print(f"error: {arguments.output} exists ({error.reason}): ", file=sys.stderr, end="")
+        print("--overwrite replaces it once all is restored", file=sys.stderr)
+        return 1
     except SendenseError as error:
         print(f"error: {error} ({error.reason})", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; no part of a file is left", file=sys.stderr)
+        return 130
     print(f"{result.path}: disk {arguments.disk} of {job_id}, {result.capacity_bytes} bytes")
     print(f"root digest {result.root_digest}")
     return 0
 
 
-def newest_restore_point(client: Client, vm: str) -> str | None:
-    """The id of the VM's last completed backup, in whichever repository; None without one."""
-    jobs = client.list_backups(vm_name=vm, status=BackupStatus.COMPLETED)
-    return next((job.job_id for job in jobs), None)
+class Unfit(Exception):
+    """There is no backup that is surely the one that was meant."""
+
+
+def restore_point(client: Client, vm: str, site: str, job_id: str | None) -> str:
+    """The id of the backup to restore: `job_id`, or else the VM's newest, in any repository.
+
+    Raises Unfit when that is not one of this VM, or when there is none.
+    """
+    if job_id is not None:
+        job = client.get_backup(job_id)
+        if job.vm_name != vm or site not in ("", job.site):
+            raise Unfit(f"backup {job_id} is of VM {job.vm_name} of site {job.site}")
+        return job_id
+    sites = {item.site for item in client.list_contexts(vm_name=vm, site=site)}
+    if len(sites) > 1:
+        raise Unfit(f"VM {vm} is in the sites {', '.join(sorted(sites))}: give --site")
+    for job in client.list_backups(vm_name=vm, status=BackupStatus.COMPLETED):
+        if job.site in sites:
+            return job.job_id
+    raise Unfit(f"VM {vm} has no restore point")
 
 
 class Progress:

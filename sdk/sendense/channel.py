@@ -9,6 +9,7 @@ from grpc.experimental import ChannelOptions
 
 from sendense.errors import InvalidArgument
 
+DEFAULT_PORT: Final = 8443
 MAX_MESSAGE_BYTES: Final = 8 << 20
 KEEPALIVE_INTERVAL_S: Final = 30
 KEEPALIVE_TIMEOUT_S: Final = 15
@@ -41,6 +42,13 @@ _REPEATABLE: Final = {
     "StatisticsService": ("GetStatistics",),
     "RestoreService": ("RestoreDisk",),
 }
+
+
+def with_port(address: str) -> str:
+    """The address of a hub; one that is only a name, IPv4 or [IPv6] gets the usual port."""
+    if address and (":" not in address or address.endswith("]")):
+        return f"{address}:{DEFAULT_PORT}"
+    return address
 
 
 def open_channel(address: str, *, dedicated: bool = False) -> grpc.Channel:

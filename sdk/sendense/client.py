@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import Literal
+from typing import Final, Literal
 
 from sendense import restore
 from sendense.api.backups import BackupCalls
@@ -11,9 +11,10 @@ from sendense.api.disks import DiskCalls
 from sendense.api.repositories import RepositoryCalls
 from sendense.api.sites import SiteCalls
 from sendense.api.statistics import StatisticsCalls
+from sendense.channel import DEFAULT_PORT
 from sendense.restore import RestoreProgress, RestoreResult
 
-DEFAULT_ADDRESS = "127.0.0.1:8443"
+DEFAULT_ADDRESS: Final = f"127.0.0.1:{DEFAULT_PORT}"
 
 
 class Client(BackupCalls, ContextCalls, DiskCalls, RepositoryCalls, SiteCalls, StatisticsCalls):
@@ -27,7 +28,7 @@ class Client(BackupCalls, ContextCalls, DiskCalls, RepositoryCalls, SiteCalls, S
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = 30.0) -> None:
-        """`address` is "host:port". Connects when first used. Raises InvalidArgument."""
+        """`address` is "host" or "host:port". Connects when first used. Raises InvalidArgument."""
         super().__init__(address, timeout_s=timeout_s)
 
     def restore_disk(

@@ -164,7 +164,13 @@ def _why_unreachable(text: str) -> str:
         return "connection refused; is the hub running?"
     if "Domain name not found" in text or "hostname lookup error" in text:
         return "no such host is known"
-    return text
+    if "SETTINGS frame" in text:
+        if "timed out" in text:
+            return "it takes connections but does not answer; does it hang, or is it overloaded?"
+        return "what listens there is no hub"
+    if "Network is unreachable" in text or "No route to host" in text:
+        return "no network leads there"
+    return text.removeprefix("failed to connect to all addresses; last error: ")
 
 
 @contextmanager

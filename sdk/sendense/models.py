@@ -9,7 +9,9 @@ from enum import IntEnum
 from typing import Self
 
 
-class _Open(IntEnum):
+class OpenEnum(IntEnum):
+    """An enumeration that takes numbers it does not know, as UNSPECIFIED."""
+
     @property
     def proto_name(self) -> str:
         """As the protos call it: BACKUP_STATUS_RUNNING."""
@@ -21,7 +23,7 @@ class _Open(IntEnum):
         return cls(0) if isinstance(value, int) else None
 
 
-class BackupType(_Open):
+class BackupType(OpenEnum):
     """How a disk, or most of a job, is backed up."""
 
     UNSPECIFIED = 0
@@ -29,7 +31,7 @@ class BackupType(_Open):
     INCREMENTAL = 2
 
 
-class BackupStatus(_Open):
+class BackupStatus(OpenEnum):
     """Where a job or a disk stands."""
 
     UNSPECIFIED = 0
@@ -45,7 +47,7 @@ class BackupStatus(_Open):
         return self >= BackupStatus.COMPLETED
 
 
-class BackupOrder(_Open):
+class BackupOrder(OpenEnum):
     """How a list of jobs is ordered, by the time of their creation; unspecified is newest first."""
 
     UNSPECIFIED = 0
@@ -53,7 +55,7 @@ class BackupOrder(_Open):
     OLDEST_FIRST = 2
 
 
-class ConsistencyLevel(_Open):
+class ConsistencyLevel(OpenEnum):
     """What the snapshot promises of the data's state."""
 
     UNSPECIFIED = 0
@@ -61,7 +63,7 @@ class ConsistencyLevel(_Open):
     FILE_SYSTEM = 2
 
 
-class Protection(_Open):
+class Protection(OpenEnum):
     """Whether VMs are asked for that have a restore point; unspecified is all."""
 
     UNSPECIFIED = 0

@@ -6,6 +6,7 @@ from typing import Final
 
 from sendense.errors import HubUnavailable, WaitTimeout, typed_errors
 from sendense.models import BackupStatus
+from sendense.requests import build
 from sendense.v1 import backup_pb2, backup_pb2_grpc
 
 # A stream is given up and opened anew after this time, so that none can hang for ever.
@@ -28,7 +29,7 @@ def watch_backup(
     back. Raises HubUnavailable when it does not come back or when a stream
     delivers nothing, WaitTimeout at the deadline.
     """
-    request = backup_pb2.WatchBackupRequest(job_id=job_id)
+    request = build(backup_pb2.WatchBackupRequest, job_id=job_id)
     broken_streams = 0
     while True:
         delivered = 0

@@ -1,6 +1,7 @@
 """The `sendense` command as an administrator and as a script use it."""
 
 import json
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.end_to_end.processes import BIN, Agent, Hub, wait_for
 from tests.end_to_end.restores import Witness
 
 MIB = 1 << 20
+READS_BEFORE_HOLD = 2  # 2 MiB each: the hub has some data then
 
 
 def _sendense(hub: Hub, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -47,7 +49,7 @@ def test_the_main_job_from_the_command_line(
     jobs = _json(hub, "job", "list")["backups"]
     assert isinstance(jobs, list)
     assert [j["status"] for j in jobs] == ["BACKUP_STATUS_COMPLETED"] * 2
-    newest = jobs[0]["job_id"] if "job_id" in jobs[0] else jobs[0]["jobId"]
+    newest = jobs[0]["job_id"]
 
     for output_format in ("raw", "qcow2"):
         output = tmp_path / f"restored.{output_format}"
@@ -164,6 +166,29 @@ def test_backups_are_administered_from_the_command_line(
     assert hub.files() == []
 
 
+def test_disks_of_a_running_job_have_the_numbers_of_the_moment_wherever_they_are_told(
+    site: SimulatedSite, agent: Agent, shell: Shell
+) -> None:
+    content = random.Random(5).randbytes(16 * MIB)
+    site.add_vm("pgtest1", disks=[DiskSpec(capacity_bytes=16 * MIB, content=content)])
+    agent.start()
+    site.faults.hold_reads(READS_BEFORE_HOLD)
+    job_id = shell.json("backup start pgtest1")["job_id"]
+
+    def disks() -> Any:
+        return shell.json(f"job show {job_id}")["disks"]
+
+    wait_for("a job with data", lambda: any(int(d["bytes_read"]) for d in disks()))
+    shown = shell.json(f"disk show {job_id} 0")
+    (listed,) = shell.json(f"disk list {job_id}")["disks"]
+    for told in (shown["disk"], *shown["chain"], listed):
+        assert told["status"] == "BACKUP_STATUS_RUNNING"
+        assert 0 < int(told["bytes_read"]) < int(told["bytes_planned"])
+    site.faults.release_reads()
+    shell.ok(f"job watch {job_id}")
+    assert int(disks()[0]["bytes_read"]) == 16 * MIB
+
+
 def test_places_are_administered_from_the_command_line(
     tmp_path: Path, site: SimulatedSite, agent: Agent, shell: Shell
 ) -> None:
@@ -177,6 +202,9 @@ def test_places_are_administered_from_the_command_line(
     listed = shell.json("repository list")["repositories"]
     assert [item["name"] for item in listed if item["is_default"]] == ["spare"]
     shell.refused("repository delete spare --yes", "REPOSITORY_IS_DEFAULT")
+    assert "remark: it is the default" in shell.run("repository disable spare")[2]
+    shell.refused("backup start pgtest1", "REPOSITORY_DISABLED")
+    shell.ok("repository enable spare")
     shell.ok("repository set-default default")
     assert "disabled" in shell.ok("repository disable spare")
     shell.refused("backup start pgtest1 --repository spare", "REPOSITORY_DISABLED")

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from sendense import Client
 from simulator.disks.disk import DiskSpec
 from simulator.site import SimulatedSite
-from tests.end_to_end.processes import Agent, Hub
+from tests.end_to_end.processes import Agent, Hub, wait_for
 from tests.end_to_end.restores import Witness
 
 pytestmark = pytest.mark.sdk
@@ -165,7 +165,7 @@ def test_example_has_help_and_tells_of_a_hub_that_is_away(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == (3 if name == "nightly_report" else 1)
     assert done.stderr.startswith("error: the hub cannot be reached at 127.0.0.1:1")
     assert list(tmp_path.iterdir()) == []
 
@@ -202,12 +202,17 @@ def test_examples_back_up_report_and_restore(
     assert "100 %" in done.stderr
     done = example("restore_to_file", "pgtest1", "disk.qcow2", "--format", "qcow2")
     assert done.returncode == 0, done.stderr
+    before = Witness.of_file(tmp_path / "disk.raw")
+    again = example("restore_to_file", "second", "disk.raw")
+    assert again.returncode == 1
+    assert "(TARGET_EXISTS): --overwrite replaces it" in again.stderr
+    assert Witness.of_file(tmp_path / "disk.raw") == before
     files = (tmp_path / "disk.raw", tmp_path / "disk.qcow2")
     _run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", *files, folder=tmp_path)
 
 
 def test_examples_tell_of_what_goes_wrong(
-    example: Run, site: SimulatedSite, agent: Agent, tmp_path: Path
+    example: Run, site: SimulatedSite, agent: Agent, client: Client, tmp_path: Path
 ) -> None:
     site.add_vm("empty", disks=[])
     agent.start()
@@ -217,21 +222,29 @@ def test_examples_tell_of_what_goes_wrong(
     assert "(NO_DISKS)" in done.stdout
     report = example("nightly_report")
     assert report.returncode == 1
-    assert "\nempty (lab): NEEDS A LOOK\n" in report.stdout
+    assert "\nempty (lab) in default: NEEDS A LOOK\n" in report.stdout
     assert report.stdout.endswith("\n1 VMs failed, 1 are not protected\n")
 
-    precious = tmp_path / "disk.raw"
-    precious.write_bytes(b"precious")
     for words, reason in (
         (("start_and_wait", "nobody"), "VM_NOT_FOUND"),
         (("restore_to_file", "nobody", "other.raw"), "VM_NOT_FOUND"),
         (("restore_to_file", "empty", "other.raw", "--job", "none"), "JOB_NOT_FOUND"),
-        (("restore_to_file", "empty", "disk.raw", "--job", "none"), "TARGET_EXISTS"),
     ):
         done = example(*words)
         assert (done.returncode, done.stdout) == (1, "")
         assert f"({reason})" in done.stderr
     done = example("restore_to_file", "empty", "other.raw")
     assert (done.returncode, done.stderr) == (1, "error: VM empty has no restore point\n")
-    assert precious.read_bytes() == b"precious"
-    assert not (tmp_path / "other.raw").exists()
+    failed = next(client.list_backups(vm_name="empty")).job_id
+    done = example("restore_to_file", "nobody", "other.raw", "--job", failed)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: backup {failed} is of VM empty of site lab\n"
+    assert list(tmp_path.glob("*.raw")) == []
+
+    # What an agent that is away said last may not be so any more.
+    agent.stop()
+    wait_for("agent gone", lambda: not client.get_agent("lab").connected)
+    report = example("nightly_report")
+    assert report.returncode == 1
+    assert "\n  lab: its agent is away, last heard of 20" in report.stdout
+    assert "are known to be not protected\n" in report.stdout

@@ -5,8 +5,9 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime
 
-from sendense.api.connection import Connection, moment
+from sendense.api.connection import Connection
 from sendense.models import BackupOrder, BackupStatus, BackupType
+from sendense.requests import build, choice, moment
 from sendense.v1 import backup_pb2, backup_pb2_grpc
 from sendense.watching import watch_backup
 
@@ -39,11 +40,12 @@ class BackupCalls(Connection):
         FailedPrecondition (VM_AMBIGUOUS, REPOSITORY_DISABLED, AGENT_DRAINING),
         Unavailable (AGENT_AWAY), AlreadyExists (BACKUP_RUNNING).
         """
-        request = backup_pb2.StartBackupRequest(
+        request = build(
+            backup_pb2.StartBackupRequest,
             vm=vm,
             site=site,
             repository=repository,
-            backup_type=BackupType(backup_type).proto_name,
+            backup_type=choice("backup_type", BackupType, backup_type),
             request_id=request_id or str(uuid.uuid4()),
             quiesce=quiesce,
         )
@@ -51,7 +53,7 @@ class BackupCalls(Connection):
 
     def get_backup(self, job_id: str) -> backup_pb2.Backup:
         """The job with its disks. Raises NotFound (JOB_NOT_FOUND)."""
-        request = backup_pb2.GetBackupRequest(job_id=job_id)
+        request = build(backup_pb2.GetBackupRequest, job_id=job_id)
         return self._call(self._backups.GetBackup, request).backup
 
     def list_backups(
@@ -75,15 +77,16 @@ class BackupCalls(Connection):
         Raises NotFound when a filter names what the hub does not know, and
         InvalidArgument.
         """
-        request = backup_pb2.ListBackupsRequest(
+        request = build(
+            backup_pb2.ListBackupsRequest,
             vm_name=vm_name,
             context_id=context_id,
             repository=repository,
-            status=BackupStatus(status).proto_name,
-            backup_type=BackupType(backup_type).proto_name,
+            status=choice("status", BackupStatus, status),
+            backup_type=choice("backup_type", BackupType, backup_type),
             created_after=moment("created_after", created_after),
             created_before=moment("created_before", created_before),
-            order=BackupOrder(order).proto_name,
+            order=choice("order", BackupOrder, order),
         )
         return self._pages(self._backups.ListBackups, request, lambda page: page.backups)
 
@@ -108,7 +111,7 @@ class BackupCalls(Connection):
 
     def cancel_backup(self, job_id: str, *, reason: str = "") -> backup_pb2.Backup:
         """Ask for the end of a job; an ended one stays as it is. Raises NotFound."""
-        request = backup_pb2.CancelBackupRequest(job_id=job_id, reason=reason)
+        request = build(backup_pb2.CancelBackupRequest, job_id=job_id, reason=reason)
         return self._call(self._backups.CancelBackup, request).backup
 
     def retry_backup(self, job_id: str, *, request_id: str | None = None) -> backup_pb2.Backup:
@@ -117,8 +120,8 @@ class BackupCalls(Connection):
         `request_id` is that of `start_backup`. Raises NotFound (JOB_NOT_FOUND),
         FailedPrecondition (JOB_NOT_UNSUCCESSFUL), and what `start_backup` raises.
         """
-        request = backup_pb2.RetryBackupRequest(
-            job_id=job_id, request_id=request_id or str(uuid.uuid4())
+        request = build(
+            backup_pb2.RetryBackupRequest, job_id=job_id, request_id=request_id or str(uuid.uuid4())
         )
         return self._call(self._backups.RetryBackup, request).backup
 
@@ -128,5 +131,5 @@ class BackupCalls(Connection):
         Raises NotFound (JOB_NOT_FOUND), FailedPrecondition (JOB_HAS_DEPENDANTS with
         metadata `dependants`, JOB_NOT_ENDED, RESTORE_RUNNING); nothing is deleted then.
         """
-        request = backup_pb2.DeleteBackupRequest(job_id=job_id, cascade=cascade)
+        request = build(backup_pb2.DeleteBackupRequest, job_id=job_id, cascade=cascade)
         return self._call(self._backups.DeleteBackup, request).deleted

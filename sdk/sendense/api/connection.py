@@ -1,15 +1,13 @@
 """How every method asks the hub: a deadline, typed errors, pages."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from sendense.channel import open_channel
-from sendense.errors import HubError, InvalidArgument, typed_errors
+from sendense.channel import open_channel, with_port
+from sendense.errors import HubError, typed_errors
 
 # Items a page; the hub gives at most 1000.
 PAGE_SIZE: Final = 200
@@ -42,10 +40,10 @@ class Connection:
     """
 
     def __init__(self, address: str, *, timeout_s: float) -> None:
-        """`address` is "host:port". Connects when first used. Raises InvalidArgument."""
-        self.address = address
+        """`address` is "host" or "host:port". Connects when first used. Raises InvalidArgument."""
+        self.address = with_port(address)
         self.timeout_s = timeout_s
-        self._channel = open_channel(address)
+        self._channel = open_channel(self.address)
 
     def close(self) -> None:
         """Close the connection; open streams end. May be called twice."""
@@ -89,19 +87,3 @@ class Connection:
                     f"hub {self.address} repeats a page of a list", reason="PAGES_WITHOUT_END"
                 )
             request.page_token = page.next_page_token
-
-
-def moment(name: str, value: datetime | None) -> Timestamp | None:
-    """A time as the protos have it. Raises InvalidArgument for one without a time zone."""
-    if value is None:
-        return None
-    if value.utcoffset() is None:
-        problem = "must have a time zone, such as datetime.now(UTC)"
-        raise InvalidArgument(f"{name}: {problem}", violations=[(name, problem)])
-    timestamp = Timestamp()
-    try:
-        timestamp.FromDatetime(value)
-    except (ValueError, OverflowError) as error:
-        problem = "must be between the years 1 and 9999 in UTC"
-        raise InvalidArgument(f"{name}: {problem}", violations=[(name, problem)]) from error
-    return timestamp

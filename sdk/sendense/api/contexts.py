@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from sendense.api.connection import Connection
+from sendense.requests import build
 from sendense.v1 import backup_pb2, context_pb2, context_pb2_grpc
 
 
@@ -15,14 +16,16 @@ class ContextCalls(Connection):
 
     def get_context(self, context_id: str) -> context_pb2.BackupContext:
         """One VM in one repository. Raises NotFound (CONTEXT_NOT_FOUND)."""
-        request = context_pb2.GetContextRequest(context_id=context_id)
+        request = build(context_pb2.GetContextRequest, context_id=context_id)
         return self._call(self._contexts.GetContext, request).context
 
     def list_contexts(
         self, *, vm_name: str = "", repository: str = "", site: str = ""
     ) -> Iterator[context_pb2.BackupContext]:
         """Contexts ordered by VM name; pages are fetched as they are needed."""
-        request = context_pb2.ListContextsRequest(vm_name=vm_name, repository=repository, site=site)
+        request = build(
+            context_pb2.ListContextsRequest, vm_name=vm_name, repository=repository, site=site
+        )
         return self._pages(self._contexts.ListContexts, request, lambda page: page.contexts)
 
     def delete_context(self, context_id: str) -> backup_pb2.DeletedBackups:
@@ -31,5 +34,5 @@ class ContextCalls(Connection):
         Raises NotFound (CONTEXT_NOT_FOUND), FailedPrecondition (JOB_NOT_ENDED,
         RESTORE_RUNNING); nothing is deleted then.
         """
-        request = context_pb2.DeleteContextRequest(context_id=context_id)
+        request = build(context_pb2.DeleteContextRequest, context_id=context_id)
         return self._call(self._contexts.DeleteContext, request).deleted

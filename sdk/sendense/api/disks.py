@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from sendense.api.connection import Connection
+from sendense.requests import build
 from sendense.v1 import backup_pb2, context_pb2, context_pb2_grpc
 
 
@@ -18,14 +19,14 @@ class DiskCalls(Connection):
 
         Raises NotFound (JOB_NOT_FOUND, DISK_NOT_FOUND), DataLoss (LAYER_DAMAGED).
         """
-        request = context_pb2.GetDiskRequest(job_id=job_id, disk_index=disk_index)
+        request = build(context_pb2.GetDiskRequest, job_id=job_id, disk_index=disk_index)
         return self._call(self._disks.GetDisk, request)
 
     def list_disks(
         self, *, context_id: str = "", job_id: str = ""
     ) -> Iterator[backup_pb2.BackupDisk]:
         """Disks of a context or of a job (give exactly one), newest job first."""
-        request = context_pb2.ListDisksRequest(context_id=context_id, job_id=job_id)
+        request = build(context_pb2.ListDisksRequest, context_id=context_id, job_id=job_id)
         return self._pages(self._disks.ListDisks, request, lambda page: page.disks)
 
     def get_chain(self, job_id: str, disk_index: int) -> context_pb2.GetChainResponse:
@@ -33,7 +34,7 @@ class DiskCalls(Connection):
 
         Raises what `get_disk` raises, and FailedPrecondition (NOT_A_RESTORE_POINT).
         """
-        request = context_pb2.GetChainRequest(job_id=job_id, disk_index=disk_index)
+        request = build(context_pb2.GetChainRequest, job_id=job_id, disk_index=disk_index)
         return self._call(self._disks.GetChain, request)
 
     def get_change_id(
@@ -46,7 +47,11 @@ class DiskCalls(Connection):
         (VM_NOT_FOUND, REPOSITORY_NOT_FOUND, CHANGE_ID_NOT_FOUND),
         FailedPrecondition (VM_AMBIGUOUS).
         """
-        request = context_pb2.GetChangeIdRequest(
-            vm=vm, site=site, repository=repository, disk_index=disk_index
+        request = build(
+            context_pb2.GetChangeIdRequest,
+            vm=vm,
+            site=site,
+            repository=repository,
+            disk_index=disk_index,
         )
         return self._call(self._disks.GetChangeId, request)

@@ -3,6 +3,7 @@
 from os import PathLike
 
 from sendense.api.connection import Connection
+from sendense.requests import build
 from sendense.v1 import repository_pb2, repository_pb2_grpc
 
 
@@ -20,14 +21,17 @@ class RepositoryCalls(Connection):
 
         Raises AlreadyExists (REPOSITORY_EXISTS), FailedPrecondition (REPOSITORY_UNUSABLE).
         """
-        request = repository_pb2.CreateRepositoryRequest(
-            name=name, path=str(path), make_default=make_default
+        request = build(
+            repository_pb2.CreateRepositoryRequest,
+            name=name,
+            path=str(path),
+            make_default=make_default,
         )
         return self._call(self._repositories.CreateRepository, request).repository
 
     def get_repository(self, repository: str) -> repository_pb2.Repository:
         """One repository. Raises NotFound (REPOSITORY_NOT_FOUND)."""
-        request = repository_pb2.GetRepositoryRequest(repository=repository)
+        request = build(repository_pb2.GetRepositoryRequest, repository=repository)
         return self._call(self._repositories.GetRepository, request).repository
 
     def list_repositories(self) -> list[repository_pb2.Repository]:
@@ -38,12 +42,14 @@ class RepositoryCalls(Connection):
 
     def test_repository(self, repository: str) -> repository_pb2.TestRepositoryResponse:
         """Try a repository out; a check that fails is an answer, no error. Raises NotFound."""
-        request = repository_pb2.TestRepositoryRequest(repository=repository)
+        request = build(repository_pb2.TestRepositoryRequest, repository=repository)
         return self._call(self._repositories.TestRepository, request)
 
     def rename_repository(self, repository: str, new_name: str) -> repository_pb2.Repository:
         """Give a repository another name. Raises NotFound, AlreadyExists (REPOSITORY_EXISTS)."""
-        request = repository_pb2.RenameRepositoryRequest(repository=repository, new_name=new_name)
+        request = build(
+            repository_pb2.RenameRepositoryRequest, repository=repository, new_name=new_name
+        )
         return self._call(self._repositories.RenameRepository, request).repository
 
     def set_default_repository(self, repository: str) -> repository_pb2.Repository:
@@ -51,17 +57,17 @@ class RepositoryCalls(Connection):
 
         Raises NotFound, FailedPrecondition (REPOSITORY_DISABLED).
         """
-        request = repository_pb2.SetDefaultRepositoryRequest(repository=repository)
+        request = build(repository_pb2.SetDefaultRepositoryRequest, repository=repository)
         return self._call(self._repositories.SetDefaultRepository, request).repository
 
     def disable_repository(self, repository: str) -> repository_pb2.Repository:
         """Let no new backup start there; running ones, restores and deletions work. Raises NotFound."""
-        request = repository_pb2.DisableRepositoryRequest(repository=repository)
+        request = build(repository_pb2.DisableRepositoryRequest, repository=repository)
         return self._call(self._repositories.DisableRepository, request).repository
 
     def enable_repository(self, repository: str) -> repository_pb2.Repository:
         """Let backups start there again. Raises NotFound."""
-        request = repository_pb2.EnableRepositoryRequest(repository=repository)
+        request = build(repository_pb2.EnableRepositoryRequest, repository=repository)
         return self._call(self._repositories.EnableRepository, request).repository
 
     def delete_repository(self, repository: str) -> repository_pb2.Repository:
@@ -69,5 +75,5 @@ class RepositoryCalls(Connection):
 
         Raises NotFound, FailedPrecondition (REPOSITORY_NOT_EMPTY, REPOSITORY_IS_DEFAULT).
         """
-        request = repository_pb2.DeleteRepositoryRequest(repository=repository)
+        request = build(repository_pb2.DeleteRepositoryRequest, repository=repository)
         return self._call(self._repositories.DeleteRepository, request).repository

@@ -2,6 +2,7 @@
 
 from sendense.api.connection import Connection
 from sendense.models import Protection
+from sendense.requests import build, choice
 from sendense.v1 import inventory_pb2, inventory_pb2_grpc
 
 
@@ -20,7 +21,7 @@ class SiteCalls(Connection):
 
     def get_agent(self, site: str) -> inventory_pb2.Agent:
         """The agent of one site. Raises NotFound (AGENT_NOT_FOUND)."""
-        request = inventory_pb2.GetAgentRequest(site=site)
+        request = build(inventory_pb2.GetAgentRequest, site=site)
         return self._call(self._agents.GetAgent, request).agent
 
     def drain_agent(self, site: str) -> inventory_pb2.Agent:
@@ -28,12 +29,12 @@ class SiteCalls(Connection):
 
         Raises NotFound (AGENT_NOT_FOUND).
         """
-        request = inventory_pb2.DrainAgentRequest(site=site)
+        request = build(inventory_pb2.DrainAgentRequest, site=site)
         return self._call(self._agents.DrainAgent, request).agent
 
     def resume_agent(self, site: str) -> inventory_pb2.Agent:
         """Let backups start at a site again. Raises NotFound (AGENT_NOT_FOUND)."""
-        request = inventory_pb2.ResumeAgentRequest(site=site)
+        request = build(inventory_pb2.ResumeAgentRequest, site=site)
         return self._call(self._agents.ResumeAgent, request).agent
 
     def remove_agent(self, site: str) -> inventory_pb2.Agent:
@@ -41,7 +42,7 @@ class SiteCalls(Connection):
 
         Raises NotFound (AGENT_NOT_FOUND), FailedPrecondition (AGENT_CONNECTED, AGENT_HAS_JOBS).
         """
-        request = inventory_pb2.RemoveAgentRequest(site=site)
+        request = build(inventory_pb2.RemoveAgentRequest, site=site)
         return self._call(self._agents.RemoveAgent, request).agent
 
     def list_virtual_machines(
@@ -52,8 +53,11 @@ class SiteCalls(Connection):
         A VM is protected when it has a restore point in any repository. Raises
         NotFound (SITE_NOT_FOUND).
         """
-        request = inventory_pb2.ListVirtualMachinesRequest(
-            site=site, name=name, protection=Protection(protection).proto_name
+        request = build(
+            inventory_pb2.ListVirtualMachinesRequest,
+            site=site,
+            name=name,
+            protection=choice("protection", Protection, protection),
         )
         method = self._inventory.ListVirtualMachines
         return list(self._pages(method, request, lambda page: page.virtual_machines))

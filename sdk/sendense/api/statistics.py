@@ -1,6 +1,7 @@
 """Statistics: what there is, and what was done day by day."""
 
 from sendense.api.connection import Connection
+from sendense.requests import build
 from sendense.v1 import statistics_pb2, statistics_pb2_grpc
 
 
@@ -19,5 +20,5 @@ class StatisticsCalls(Connection):
         `repository` is a name or id, empty for all. Raises NotFound
         (REPOSITORY_NOT_FOUND), InvalidArgument for more than 366 days.
         """
-        request = statistics_pb2.GetStatisticsRequest(days=days, repository=repository)
+        request = build(statistics_pb2.GetStatisticsRequest, days=days, repository=repository)
         return self._call(self._statistics.GetStatistics, request)

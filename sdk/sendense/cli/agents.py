@@ -99,7 +99,7 @@ def remove_agent(
         if not yes:
             agent = client.get_agent(site)
             vms = text.count(agent.vm_count, "VM")
-            ask(f"forget the agent of site {agent.site} and its {vms}? (backups stay)")
+            ask(f"forget the agent of site {agent.site} and its {vms}? (backups stay)", state)
         removed = client.remove_agent(site)
         if state.json:
             print_json(removed)

@@ -52,11 +52,26 @@ def disk_indexes(context: typer.Context, incomplete: str) -> list[Offer]:
     return _offered(
         context,
         incomplete,
-        lambda client: (
-            (str(disk.disk_index), text.size(disk.capacity_bytes))
-            for disk in client.get_backup(job).disks
-        ),
+        lambda client: _disks(client, job),
     )
+
+
+def disk_indexes_of_vm(context: typer.Context, incomplete: str) -> list[Offer]:
+    """Indexes of the disks in the last backup of the VM that was typed before."""
+    vm, site, repository = (
+        str(context.params.get(name) or "") for name in ("vm", "site", "repository")
+    )
+
+    def ask(client: Client) -> Iterable[Offer]:
+        found = client.list_backups(
+            vm_name=vm, repository=repository, status=BackupStatus.COMPLETED
+        )
+        for job in islice(found, AT_MOST):
+            if site in ("", job.site):
+                return _disks(client, job.job_id)
+        return []
+
+    return _offered(context, incomplete, ask)
 
 
 def contexts(context: typer.Context, incomplete: str) -> list[Offer]:
@@ -111,6 +126,11 @@ def vms_backed_up(context: typer.Context, incomplete: str) -> list[Offer]:
         incomplete,
         lambda client: ((item.vm_name, "VM") for item in islice(client.list_contexts(), AT_MOST)),
     )
+
+
+def _disks(client: Client, job_id: str) -> Iterable[Offer]:
+    for disk in client.get_backup(job_id).disks:
+        yield str(disk.disk_index), text.size(disk.capacity_bytes)
 
 
 def _jobs(client: Client, *wanted: BackupStatus) -> Iterable[Offer]:

@@ -4,9 +4,9 @@ import sys
 
 import typer
 
-from sendense import InvalidArgument
-from sendense.cli.failures import ExitCode
-from sendense.cli.state import err
+from sendense import InvalidArgument, SendenseError
+from sendense.cli.failures import ExitCode, report, report_interrupted
+from sendense.cli.state import State, err
 from sendense.cli.text import plain
 
 
@@ -21,10 +21,11 @@ def check_can_ask(*, yes: bool) -> None:
         )
 
 
-def ask(question: str, *, about: list[str] | None = None) -> None:
+def ask(question: str, state: State, *, about: list[str] | None = None) -> None:
     """Show on standard error what it is about and ask.
 
-    Raises typer.Exit when the answer is no, typer.Abort when there is none.
+    Raises typer.Exit when the answer is no or there is none: it was told then,
+    with --json as the object that every error is.
     """
     console = err()
     for line in about or []:
@@ -34,7 +35,10 @@ def ask(question: str, *, about: list[str] | None = None) -> None:
     answer = sys.stdin.readline()
     if not answer:
         console.print()
-        raise typer.Abort
+        raise typer.Exit(report_interrupted("interrupted; nothing was changed", as_json=state.json))
     if answer.strip().lower() not in ("y", "yes"):
+        if state.json:
+            refusal = SendenseError("nothing was changed", reason="NOT_CONFIRMED")
+            raise typer.Exit(report(refusal, as_json=True))
         console.print("nothing was changed")
         raise typer.Exit(ExitCode.FAILED)

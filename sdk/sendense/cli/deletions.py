@@ -31,7 +31,10 @@ def delete_job(
     """
     check_can_ask(yes=yes)
     with connected(context) as (client, state):
-        deleted = client.delete_backup(job, cascade=cascade) if yes else _ask(client, job, cascade)
+        if yes:
+            deleted = client.delete_backup(job, cascade=cascade)
+        else:
+            deleted = _ask(client, state, job, cascade)
         _tell(deleted, state)
 
 
@@ -50,17 +53,19 @@ def delete_context(
             points = text.count(found.restore_point_count, "restore point")
             ask(
                 f"delete all backups of VM {found.vm_name} in repository {found.repository_name} "
-                f"({points}, {text.size(found.bytes_stored)})?"
+                f"({points}, {text.size(found.bytes_stored)})?",
+                state,
             )
         _tell(client.delete_context(wanted), state)
 
 
-def _ask(client: Client, job_id: str, cascade: bool) -> DeletedBackups:
+def _ask(client: Client, state: State, job_id: str, cascade: bool) -> DeletedBackups:
     """Delete what the person agrees to: the job, and then perhaps what builds on it."""
     job = client.get_backup(job_id)
     ask(
         f"delete backup {job.job_id} of VM {job.vm_name} ({text.status(job.status)}, "
-        f"created {text.when(job.created_at)}, {text.size(job.bytes_stored)})?"
+        f"created {text.when(job.created_at)}, {text.size(job.bytes_stored)})?",
+        state,
     )
     try:
         return client.delete_backup(job_id)
@@ -72,6 +77,7 @@ def _ask(client: Client, job_id: str, cascade: bool) -> DeletedBackups:
     known = dependants[:-1] if some else dependants
     ask(
         f"delete {'all of these' if len(known) > 1 or some else 'it'}, too?",
+        state,
         about=["these backups build on it:", *known, *(["and more"] if some else [])],
     )
     return client.delete_backup(job_id, cascade=True)

@@ -9,6 +9,7 @@ from sendense.cli import completion, text
 from sendense.cli.job_tables import print_disks
 from sendense.cli.options import (
     DiskArgument,
+    DiskOfVmArgument,
     JobArgument,
     RepositoryChoice,
     RestorePointArgument,
@@ -79,7 +80,7 @@ def show_disk(
                 "job": row.job_id,
                 "disk": str(row.disk_index),
                 "label": row.label,
-                "VMware key": str(row.vmware_disk_key),
+                "VMware key": text.disk_key(row.vmware_disk_key),
                 "uuid": row.disk_uuid,
                 "capacity": f"{text.size(row.capacity_bytes)} ({row.capacity_bytes} bytes)",
                 "status": text.status(row.status),
@@ -89,8 +90,10 @@ def show_disk(
                 "change id": row.disk_change_id,
                 "layer": row.qcow2_path,
                 "digest": row.root_digest,
-                "read": f"{text.size(row.bytes_read)} of {text.size(row.bytes_planned)}",
-                "sent": text.size(row.bytes_transferred),
+                "read": text.of_disk(
+                    row, f"{text.size(row.bytes_read)} of {text.size(row.bytes_planned)}"
+                ),
+                "sent": text.of_disk(row, text.size(row.bytes_transferred)),
                 "stored": text.size(row.bytes_stored),
                 "completed": text.when(row.completed_at),
             }
@@ -144,9 +147,7 @@ def show_change_id(
             autocompletion=completion.vms_backed_up,
         ),
     ],
-    disk: Annotated[
-        int, typer.Argument(metavar="DISK", min=0, help="Index of the disk in the last backup.")
-    ],
+    disk: DiskOfVmArgument,
     repository: RepositoryChoice = "",
     site: SiteOfVm = "",
     hub: HubOption = None,
@@ -163,7 +164,7 @@ def show_change_id(
                 "change id": found.disk_change_id or "none, the disk was not tracked",
                 "context": found.context_id,
                 "job": found.job_id,
-                "VMware key": str(found.vmware_disk_key),
+                "VMware key": text.disk_key(found.vmware_disk_key),
                 "uuid": found.disk_uuid,
                 "completed": text.when(found.completed_at),
             }

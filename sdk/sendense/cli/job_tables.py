@@ -34,8 +34,8 @@ def print_jobs(jobs: list[Backup]) -> None:
                 str(len(job.warnings) or ""),
                 text.when(job.created_at),
                 text.elapsed(job),
-                text.size(job.bytes_read),
-                text.size(job.bytes_transferred),
+                text.of_job(job, text.size(job.bytes_read)),
+                text.of_job(job, text.size(job.bytes_transferred)),
                 text.size(job.bytes_stored),
             )
             for job in jobs
@@ -64,13 +64,13 @@ def print_disks(disks: list[BackupDisk], *, with_job: bool = True) -> None:
             (
                 *([disk.job_id] if with_job else []),
                 str(disk.disk_index),
-                str(disk.vmware_disk_key),
+                text.disk_key(disk.vmware_disk_key),
                 disk.label,
                 text.size(disk.capacity_bytes),
                 text.backup_type(disk.backup_type),
                 text.status(disk.status),
-                text.size(disk.bytes_read),
-                text.size(disk.bytes_transferred),
+                text.of_disk(disk, text.size(disk.bytes_read)),
+                text.of_disk(disk, text.size(disk.bytes_transferred)),
                 text.size(disk.bytes_stored),
                 text.when(disk.completed_at),
             )

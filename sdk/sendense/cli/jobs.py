@@ -66,6 +66,8 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
+    if since is not None and until is not None and since >= until:
+        raise typer.BadParameter("--since must be before --until")
     with connected(context) as (client, state):
         found = client.list_backups(
             vm_name=vm,
@@ -179,8 +181,8 @@ def _facts(job: Backup) -> dict[str, str]:
         "started": text.when(job.started_at),
         "completed": text.when(job.completed_at),
         "took": text.elapsed(job),
-        "read": f"{text.size(job.bytes_read)} of {text.size(job.bytes_planned)}",
-        "sent": text.size(job.bytes_transferred),
+        "read": text.of_job(job, f"{text.size(job.bytes_read)} of {text.size(job.bytes_planned)}"),
+        "sent": text.of_job(job, text.size(job.bytes_transferred)),
         "stored": text.size(job.bytes_stored),
     }
     for position, warning in enumerate(job.warnings, 1):

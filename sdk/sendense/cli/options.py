@@ -1,6 +1,6 @@
 """Arguments and options that several commands have, each with what the shell may offer for it."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,10 +19,26 @@ UnsuccessfulJobArgument = Annotated[
 RestorePointArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="Job id.", autocompletion=completion.restore_points)
 ]
+# Indexes are int32 in the protos.
+_MAX_INDEX: Final = (1 << 31) - 1
 DiskArgument = Annotated[
     int,
     typer.Argument(
-        metavar="DISK", min=0, help="Index of the disk.", autocompletion=completion.disk_indexes
+        metavar="DISK",
+        min=0,
+        max=_MAX_INDEX,
+        help="Index of the disk.",
+        autocompletion=completion.disk_indexes,
+    ),
+]
+DiskOfVmArgument = Annotated[
+    int,
+    typer.Argument(
+        metavar="DISK",
+        min=0,
+        max=_MAX_INDEX,
+        help="Index of the disk in the last backup.",
+        autocompletion=completion.disk_indexes_of_vm,
     ),
 ]
 ContextArgument = Annotated[

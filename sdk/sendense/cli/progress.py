@@ -60,11 +60,11 @@ def outcome(job: Backup) -> str:
     sentence = f"{job.job_id}: {text.state(job)}"
     if BackupStatus(job.status) is BackupStatus.COMPLETED:
         took = text.elapsed(job)
+        moved = f"{text.size(job.bytes_read)} read, {text.size(job.bytes_transferred)} sent, "
         between = "," if job.warnings and took else ""
         sentence += (
             f"{between}{f' in {took}' if took else ''}, {text.backup_type(job.backup_type)}, "
-            f"{text.size(job.bytes_read)} read, {text.size(job.bytes_transferred)} sent, "
-            f"{text.size(job.bytes_stored)} stored"
+            f"{text.of_job(job, moved)}{text.size(job.bytes_stored)} stored"
         )
     problem = text.problem(job)
     return f"{sentence}: {problem}" if problem else sentence

@@ -10,7 +10,7 @@ from sendense.cli.confirmation import ask, check_can_ask
 from sendense.cli.failures import ExitCode
 from sendense.cli.options import RepositoryArgument, YesOption
 from sendense.cli.output import print_facts, print_json, print_json_list, print_table
-from sendense.cli.state import HubOption, JsonOption, State, connected, out
+from sendense.cli.state import HubOption, JsonOption, State, connected, err, out
 from sendense.cli.tables import number, words
 
 app = typer.Typer(help="Manage repositories: where backups are stored.")
@@ -145,7 +145,14 @@ def disable_repository(
 ) -> None:
     """Let no new backup start there; restores and deletions work."""
     with connected(context) as (client, state):
-        _show(client.disable_repository(repository), state)
+        disabled = client.disable_repository(repository)
+        _show(disabled, state)
+        if disabled.is_default and not state.json:
+            err().print(
+                "remark: it is the default: backups that name no repository are refused until "
+                "another one is (sendense repository set-default)",
+                soft_wrap=True,
+            )
 
 
 @app.command("enable")
@@ -173,12 +180,14 @@ def delete_repository(
     with connected(context) as (client, state):
         if not yes:
             found = client.get_repository(repository)
-            ask(f"delete repository {found.name} at {found.path}?")
+            ask(f"delete repository {found.name} at {found.path}?", state)
         deleted = client.delete_repository(repository)
         if state.json:
             print_json(deleted)
         else:
             out().print(f"{text.plain(deleted.name)}: deleted", soft_wrap=True)
+            if deleted.problem:
+                err().print(f"remark: {text.plain(deleted.problem)}", soft_wrap=True)
 
 
 def _show(item: Repository, state: State) -> None:

@@ -86,14 +86,15 @@ def restore(
                 failures.report_interrupted(f"interrupted; {output} {outcome}", as_json=state.json)
             ) from None
         if state.json:
+            # As protobuf's JSON form: 64-bit numbers are texts.
             print_json(
                 {
                     "path": str(result.path),
                     "format": result.format,
-                    "capacity_bytes": result.capacity_bytes,
+                    "capacity_bytes": str(result.capacity_bytes),
                     "root_digest": result.root_digest,
-                    "cluster_count": result.cluster_count,
-                    "payload_bytes": result.payload_bytes,
+                    "cluster_count": str(result.cluster_count),
+                    "payload_bytes": str(result.payload_bytes),
                     "imported": result.imported,
                 }
             )

@@ -10,9 +10,8 @@ import typer
 from rich.console import Console
 
 from sendense import Client
+from sendense.client import DEFAULT_ADDRESS
 
-DEFAULT_PORT = 8443
-DEFAULT_HUB = f"127.0.0.1:{DEFAULT_PORT}"
 # What is written to a file or pipe is not folded to a terminal nobody has.
 PIPE_WIDTH = 100_000
 
@@ -21,19 +20,12 @@ PIPE_WIDTH = 100_000
 class State:
     """The global options, wherever on the command line they were given."""
 
-    hub: str = DEFAULT_HUB
+    hub: str = DEFAULT_ADDRESS
     json: bool = False
 
     def client(self, *, timeout_s: float = 30.0) -> Client:
         """A client of the hub. Raises InvalidArgument for an unusable address."""
-        return Client(_with_port(self.hub), timeout_s=timeout_s)
-
-
-def _with_port(address: str) -> str:
-    """The address of a hub; one that is only a name, IPv4 or [IPv6] gets the usual port."""
-    if address and (":" not in address or address.endswith("]")):
-        return f"{address}:{DEFAULT_PORT}"
-    return address
+        return Client(self.hub, timeout_s=timeout_s)
 
 
 def _take_hub(context: typer.Context, value: str | None) -> str | None:
@@ -53,7 +45,7 @@ HubOption = Annotated[
     typer.Option(
         "--hub",
         metavar="ADDRESS",
-        help=f"The hub as host or host:port.  [default: {DEFAULT_HUB}]",
+        help=f"The hub as host or host:port.  [default: {DEFAULT_ADDRESS}]",
         callback=_take_hub,
         show_default=False,
     ),
@@ -63,7 +55,7 @@ RootHubOption = Annotated[
     typer.Option(
         "--hub",
         metavar="ADDRESS",
-        help=f"The hub as host or host:port.  [default: {DEFAULT_HUB}]",
+        help=f"The hub as host or host:port.  [default: {DEFAULT_ADDRESS}]",
         envvar="SENDENSE_HUB",
         callback=_take_hub,
         show_default=False,

@@ -89,6 +89,22 @@ def problem(of: Backup | BackupDisk) -> str:
     return f"{message} ({error.reason})" if error.reason not in ("", "CANCELLED") else message
 
 
+def of_job(job: Backup, told: str) -> str:
+    """What is told of a job's reading and sending; empty when imported: nobody knows them then."""
+    return "" if job.HasField("imported_at") else told
+
+
+def of_disk(disk: BackupDisk, told: str) -> str:
+    """As `of_job`, of a disk: one that was imported has no root digest though it is complete."""
+    complete = BackupStatus(disk.status) is BackupStatus.COMPLETED
+    return "" if complete and not disk.root_digest else told
+
+
+def disk_key(key: int) -> str:
+    """VMware's key of a disk; empty for 0, which no disk has: it is not known (imported)."""
+    return str(key or "")
+
+
 def backup_type(value: int) -> str:
     """ "full", "incremental"; empty when not decided yet."""
     return _name(BackupType, value)

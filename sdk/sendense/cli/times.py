@@ -20,9 +20,10 @@ def moment(typed: str) -> datetime:
         if ago is not None:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         value = datetime.fromisoformat(typed.strip())
+        zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return zoned.astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{typed!r} is neither a date, such as 2025-10-08 or 2025-10-08T18:05, "
             "nor how long ago, such as 7d, 12h or 30m"
         ) from None
-    return value if value.tzinfo else value.replace(tzinfo=UTC)

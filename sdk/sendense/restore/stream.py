@@ -12,6 +12,7 @@ from sendense.clusters import DIGEST_BYTES, REGION_DIGEST_BYTES, cluster_count
 from sendense.codec import EncodedClusters
 from sendense.digests import DiskDigests
 from sendense.errors import DataLoss
+from sendense.requests import build
 from sendense.restore.progress import RestoreProgress
 from sendense.restore.stall import StallGuard
 from sendense.v1 import clusters_pb2, restore_pb2, restore_pb2_grpc
@@ -168,7 +169,7 @@ def open_restore(address: str, job_id: str, disk_index: int) -> Iterator[Restore
     interrupted = True
     try:
         stub = restore_pb2_grpc.RestoreServiceStub(channel)
-        request = restore_pb2.RestoreDiskRequest(job_id=job_id, disk_index=disk_index)
+        request = build(restore_pb2.RestoreDiskRequest, job_id=job_id, disk_index=disk_index)
         call = stub.RestoreDisk(request)
         with StallGuard(call, address) as guard:
             yield RestoreStream(guard.responses(), job_id, disk_index)

@@ -44,6 +44,7 @@ def disk(status: int = 3) -> backup_pb2.BackupDisk:
         bytes_planned=3 << 30,
         bytes_read=3 << 30,
         bytes_transferred=300 << 20,
+        root_digest="ab" * 32 if status == 3 else "",
         status=status,
     )
 

@@ -190,7 +190,8 @@ def test_restore_writes_the_disk(hub, capsys, tmp_path, file_format):
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert document["path"] == str(target)
-    assert document["capacity_bytes"] == 4 * 65536
+    assert (document["capacity_bytes"], document["cluster_count"]) == (str(4 * 65536), "3")
+    assert int(document["payload_bytes"]) > 65536
     assert target.read_bytes()[:4] == (b"QFI\xfb" if file_format == "qcow2" else b"A0-#")
     assert "disk 0 (Hard disk 1): 192 KiB of 192 KiB (100 %)" in err
 
@@ -272,6 +273,11 @@ def test_errors_are_json_when_json_was_asked_for(hub, capsys):
         "backup start pgtest1 --type odd",
         "restore job-1 0",
         "restore job-1 first --output x",
+        "restore job-1 2147483648 --output x",
+        "disk show job-1 2147483648",
+        "disk change-id pgtest1 99999999999",
+        "job show \udcff",
+        "job list --since 2026-01-02 --until 2026-01-01",
         "restore job-1 -1 --output x",
         "disk list",
         "disk list --job a --context b",

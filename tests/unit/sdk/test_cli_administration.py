@@ -278,7 +278,9 @@ def test_times_without_a_zone_are_utc(typed, meant):
     assert times.moment(typed) == meant
 
 
-@pytest.mark.parametrize("typed", ["", "yesterday", "7y", "-7d", "2025-13-01", "999999w", "d"])
+@pytest.mark.parametrize(
+    "typed", ["", "yesterday", "7y", "0001-01-01T00:00+14:00", "-7d", "2025-13-01", "999999w", "d"]
+)
 def test_times_that_are_none_are_refused_before_the_hub_is_asked(hub, capsys, typed):
     assert run(["job", "list", "--since", typed]) == ExitCode.USAGE
     err = capsys.readouterr().err
@@ -357,6 +359,48 @@ def test_files_that_could_not_be_removed_are_told(hub, capsys):
     assert lines(capsys.readouterr().err)[-1] == (
         f"files that could not be removed now: of {JOB_ID}; the hub tries again"
     )
+
+
+def test_imported_jobs_and_disks_leave_blank_what_nobody_knows(hub, capsys):
+    full = job(imported_at=Timestamp(seconds=1759946759))
+    for item in (full, full.disks[0]):
+        item.bytes_planned = item.bytes_read = item.bytes_transferred = 0
+    full.disks[0].vmware_disk_key, full.disks[0].root_digest = 0, ""
+    hub.state.backups, hub.state.disks = [full], [full.disks[0]]
+    hub.state.change_id.vmware_disk_key = 0
+    for command, row in (
+        ("job list", "completed 2025-10-08 18:05:59Z 2 min 05 s 301 MiB"),
+        (f"disk list {JOB_ID}", f"{JOB_ID} 0 Hard disk 1 102 GiB incremental completed 0 B"),
+        (f"job cancel {JOB_ID}", "completed in 2 min 05 s, incremental, 301 MiB stored"),
+    ):
+        assert run(command.split()) == 0
+        assert lines(capsys.readouterr().out)[-1].endswith(row)
+    for command in (f"job show {JOB_ID}", f"disk show {JOB_ID} 0", "disk change-id pgtest1 0"):
+        assert run(command.split()) == 0
+        names = {line.split()[0] for line in lines(capsys.readouterr().out)}
+        assert not names & {"read", "sent", "VMware"}
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_disabling_the_default_repository_says_what_that_means(hub, capsys, default):
+    hub.state.repositories[0].is_default = default
+    assert run(["repository", "disable", "default"]) == 0
+    out, err = capsys.readouterr()
+    assert "disabled" in out
+    remark = (
+        "remark: it is the default: backups that name no repository are refused until another "
+        "one is (sendense repository set-default)\n"
+    )
+    assert err == (remark if default else "")
+
+
+def test_period_that_ends_before_it_begins_is_told_in_the_options_of_the_command(hub, capsys):
+    assert run(["job", "list", "--since", "2026-01-02", "--until", "2026-01-02"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == (
+        "error: Invalid value: --since must be before --until; "
+        "see 'sendense job list --help' (USAGE)\n"
+    )
+    assert hub.state.seen == []
 
 
 def test_imported_and_retried_jobs_say_so(hub, capsys):

@@ -1,14 +1,16 @@
 """What the command asks on a terminal before something goes for good."""
 
+import json
 import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sendense.cli.main import run
 from tests.unit.sdk.cli_world import JOB_ID, furnish
 from tests.unit.sdk.client_hub import ClientHub
 
@@ -22,23 +24,25 @@ def hub() -> Iterator[ClientHub]:
         yield hub
 
 
-def answered(hub: ClientHub, words: str, answers: str) -> tuple[int, str, str]:
+Answered = Callable[[ClientHub, str, str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answered:
     """Run a command whose standard input is a terminal at which somebody types `answers`."""
-    keyboard, terminal = pty.openpty()
-    try:
-        os.write(keyboard, answers.encode())
-        done = subprocess.run(
-            [SENDENSE, "--hub", hub.address, *words.split()],
-            stdin=terminal,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(terminal)
-        os.close(keyboard)
-    return done.returncode, done.stdout, done.stderr
+
+    def answer(hub: ClientHub, words: str, answers: str) -> tuple[int, str, str]:
+        keyboard, terminal = pty.openpty()
+        try:
+            os.write(keyboard, answers.encode())
+            with os.fdopen(terminal) as stdin:
+                monkeypatch.setattr("sys.stdin", stdin)
+                code = run(["--hub", hub.address, *words.split()])
+        finally:
+            os.close(keyboard)
+        return code, *capsys.readouterr()
+
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def answered(hub: ClientHub, words: str, answers: str) -> tuple[int, str, str]:
     ],
 )
 @pytest.mark.parametrize("answer", ["y", ""])
-def test_deleting_asks_on_a_terminal(hub, words, rpc, question, answer):
+def test_deleting_asks_on_a_terminal(hub, answered, words, rpc, question, answer):
     code, out, err = answered(hub, words, f"{answer}\n")
     assert question in err
     if answer == "y":
@@ -80,15 +84,55 @@ def test_deleting_asks_on_a_terminal(hub, words, rpc, question, answer):
     assert len(hub.state.requests(rpc)) == (answer == "y")
 
 
+@pytest.mark.parametrize(
+    ("answer", "code", "reason", "message"),
+    [
+        ("n\n", 1, "NOT_CONFIRMED", "nothing was changed"),
+        ("\x04", 130, "INTERRUPTED", "interrupted; nothing was changed"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("words", "rpc"),
+    [("repository delete default", "DeleteRepository"), (f"job delete {JOB_ID}", "DeleteBackup")],
+)
+def test_answer_of_no_is_an_error_object_where_json_was_asked_for(
+    hub, answered, answer, code, reason, message, words, rpc
+):
+    ended, out, err = answered(hub, f"--json {words}", answer)
+    assert (ended, out) == (code, "")
+    document = err[err.index("[y/N]: ") + len("[y/N]: ") :]
+    assert json.loads(document)["error"] == {
+        "reason": reason,
+        "message": message,
+        "metadata": {},
+        "exit_code": code,
+    }
+    assert hub.state.requests(rpc) == []
+
+
 def test_end_of_the_input_is_no_agreement(hub):
-    code, out, err = answered(hub, f"job delete {JOB_ID}", "\x04")
-    assert (code, out) == (130, "")
+    """In a process, as a person has it."""
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, b"\x04")
+        done = subprocess.run(
+            [SENDENSE, "--hub", hub.address, "job", "delete", JOB_ID],
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(keyboard)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.endswith("[y/N]: \ninterrupted; nothing was changed\n")
     assert hub.state.requests("DeleteBackup") == []
-    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("agreed", [True, False])
-def test_cascade_asks_for_the_dependants_by_name(hub, agreed):
+def test_cascade_asks_for_the_dependants_by_name(hub, answered, agreed):
     hub.state.dependants = "job-2,job-3"
     words = f"job delete {JOB_ID} --cascade"
     code, out, err = answered(hub, words, f"y\n{'y' if agreed else 'n'}\n")
@@ -102,13 +146,13 @@ def test_cascade_asks_for_the_dependants_by_name(hub, agreed):
     )
 
 
-def test_dependants_that_the_hub_cut_off_are_not_named_by_half(hub):
+def test_dependants_that_the_hub_cut_off_are_not_named_by_half(hub, answered):
     hub.state.dependants = "job-2,job-3,job-…"
     _, _, err = answered(hub, f"job delete {JOB_ID} --cascade", "y\nn\n")
     assert "these backups build on it:\njob-2\njob-3\nand more\ndelete all of these, too?" in err
 
 
-def test_dependants_without_cascade_are_refused_after_the_question(hub):
+def test_dependants_without_cascade_are_refused_after_the_question(hub, answered):
     hub.state.dependants = "job-2"
     code, out, err = answered(hub, f"job delete {JOB_ID}", "y\n")
     assert (code, out) == (5, "")
@@ -116,7 +160,7 @@ def test_dependants_without_cascade_are_refused_after_the_question(hub):
     assert [request.cascade for request in hub.state.requests("DeleteBackup")] == [False]
 
 
-def test_names_in_a_question_cannot_command_the_terminal(hub):
+def test_names_in_a_question_cannot_command_the_terminal(hub, answered):
     hub.state.repositories[0].path = "/srv/\x1b[2Jevil"
     _, _, err = answered(hub, "repository delete default", "n\n")
     assert "\x1b" not in err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import sendense.cli.main
 from sendense.v1.backup_pb2 import Backup, BackupDisk
 from tests.unit.sdk.client_hub import ClientHub, Part, draw, stored
 
@@ -56,15 +57,16 @@ def test_version_and_help_need_no_hub(hub):
     code, out, err = run(hub, "--version")
     assert (code, err) == (0, "")
     assert out.startswith("sendense ")
-    for words in ((), ("job",), ("backup", "start"), ("restore",), ("disk", "show")):
-        code, out, err = run(hub, *words, "--help")
-        assert (code, err) == (0, "")
-        assert f"Usage: sendense{''.join(f' {word}' for word in words)} " in out
+    code, out, err = run(hub, "backup", "start", "--help")
+    assert (code, err) == (0, "")
+    assert "Usage: sendense backup start " in out
     assert hub.state.seen == []
 
 
-def test_help_tells_the_exit_codes(hub):
-    text = " ".join(run(hub, "--help")[1].split())
+def test_help_tells_the_exit_codes(capsys):
+    assert sendense.cli.main.run(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("Usage: sendense ")
     for phrase in ("0 done", "3 hub unreachable", "4 not found", "6 data damaged", "130"):
         assert phrase in text
 
@@ -181,8 +183,9 @@ def test_terminal_shows_bars_with_bytes_rate_and_time_left(hub):
 
 
 def test_reader_that_leaves_early_gets_no_traceback(hub):
-    hub.state.backups = [Backup(job_id=f"job-{n}" * 20) for n in range(2000)]
-    with start(hub, "job", "list", "--limit", "2000") as process:
+    # Several times what a pipe holds.
+    hub.state.backups = [Backup(job_id=f"job-{n}" * 100) for n in range(400)]
+    with start(hub, "job", "list", "--limit", "400") as process:
         process.stdout.readline()
         process.stdout.close()
         err = process.stderr.read()

@@ -1,6 +1,8 @@
 """The client against a hub on a real socket: requests, pages, errors, deadlines."""
 
 import re
+import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -372,11 +374,83 @@ def test_proxy_of_the_environment_is_not_used(hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "hub", "hub:", "hub:0", "hub:65536", "http://hub:1", "::1:5"]
+    "address", ["", "hub:", "a hub", "hub:0", "hub:65536", "http://hub:1", "::1:5"]
 )
 def test_address_is_refused_when_it_is_not_host_and_port(address):
     with pytest.raises(InvalidArgument, match="host:port"):
         Client(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [("hub", "hub:8443"), ("10.0.0.5", "10.0.0.5:8443"), ("[::1]", "[::1]:8443"), ("h:1", "h:1")],
+)
+def test_address_without_a_port_gets_the_usual_one(address, asked):
+    with Client(address) as client:
+        assert client.address == asked
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "problem"),
+    [
+        (lambda c: c.get_disk("job-1", 1 << 31), "disk_index", "2147483648 is out of range"),
+        (lambda c: c.get_chain("job-1", "0"), "disk_index", "'0' is of the wrong type"),
+        (lambda c: c.restore_disk("job-1", -1 << 40, "x"), "disk_index", "is out of range"),
+        (lambda c: c.list_disks(job_id="\udcff"), "job_id", "is no text"),
+        (lambda c: c.get_backup(7), "job_id", "7 is of the wrong type"),
+        (lambda c: c.wait(7), "job_id", "7 is of the wrong type"),
+        (lambda c: c.get_statistics(days=1.5), "days", "1.5 is of the wrong type"),
+        (lambda c: c.list_backups(status="failed"), "status", "'failed' is no BackupStatus"),
+        (lambda c: c.list_backups(status=99), "status", "99 is no BackupStatus"),
+        (lambda c: c.list_backups(created_after="now"), "created_after", "must have a time zone"),
+    ],
+)
+def test_values_that_a_request_cannot_have_are_refused_before_the_hub_is_asked(
+    hub, client, monkeypatch, tmp_path, call, field, problem
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgument) as caught:
+        call(client)
+    ((named, told),) = caught.value.violations
+    assert named == field
+    assert problem in told
+    assert str(caught.value) == f"{field}: {told}"
+    assert hub.state.seen == []
+
+
+def test_all_values_that_a_request_cannot_have_are_named(client):
+    with pytest.raises(InvalidArgument) as caught:
+        client.get_change_id(5, 1 << 31)
+    assert [field for field, _ in caught.value.violations] == ["vm", "disk_index"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(b"", "it takes connections but does not answer; "), (b"SSH-2.0-x\r\n", "is no hub")],
+)
+def test_what_listens_but_is_no_working_hub_is_told_without_the_words_of_grpc(answer, told):
+    """A hub that hangs lets the kernel take connections; another program says something else."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        if answer:
+            threading.Thread(target=_answer_each, args=(listening, answer), daemon=True).start()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with Client(address) as client, pytest.raises(HubUnavailable) as caught:
+            client.delete_context("ctx-1")  # the one kind of request that is not repeated
+        listening.shutdown(socket.SHUT_RDWR)
+    assert told in str(caught.value)
+    assert "SETTINGS" not in str(caught.value)
+    assert "ipv4" not in str(caught.value)
+
+
+def _answer_each(listening: socket.socket, answer: bytes) -> None:
+    """Send that to whoever connects, until the socket is shut down."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        with connection:
+            connection.sendall(answer)
 
 
 @pytest.mark.parametrize("address", ["localhost:{}", "127.0.0.1:{}"])

@@ -53,33 +53,37 @@ def completed(hub: ClientHub | str, typed: str, shell: str = "bash") -> tuple[st
     return done.stdout, done.stderr
 
 
-@pytest.fixture
-def offers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[ClientHub | str, str], list[str]]:
-    """The lines that the command offers to bash, asked in this process."""
+Asked = Callable[[ClientHub | str, str, str], str]
 
-    def ask(hub: ClientHub | str, typed: str) -> list[str]:
-        for name, value in environment(hub, typed).items():
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
+    """What the command answers a shell's script, asked in this process."""
+
+    def ask(hub: ClientHub | str, typed: str, shell: str) -> str:
+        for name, value in environment(hub, typed, shell).items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
             run([])
         out, err = capsys.readouterr()
         assert (ended.value.code, err) == (0, "")
-        return [line for line in out.splitlines() if line]
+        return out
 
     return ask
 
 
+@pytest.fixture
+def offers(asked: Asked) -> Callable[[ClientHub | str, str], list[str]]:
+    """The lines that the command offers to bash."""
+    return lambda hub, typed: [line for line in asked(hub, typed, "bash").splitlines() if line]
+
+
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_is_offered_the_commands_and_the_jobs(hub, shell):
-    commands, err = completed(hub, "sendense job ", shell)
-    assert err == ""
+def test_every_shell_is_offered_the_commands_and_the_jobs(hub, asked, shell):
+    commands = asked(hub, "sendense job ", shell)
     for command in ("list", "show", "watch", "cancel", "retry", "delete"):
         assert command in commands
-    jobs, err = completed(hub, "sendense job show ", shell)
-    assert err == ""
-    assert JOB_ID in jobs
+    assert JOB_ID in asked(hub, "sendense job show ", shell)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,9 @@ def test_every_shell_is_offered_the_commands_and_the_jobs(hub, shell):
         ("sendense backup start ", ["pgtest1"]),
         ("sendense backup start pgtest1 --repository ", ["default"]),
         ("sendense disk change-id ", ["pgtest1"]),
+        ("sendense disk change-id pgtest1 ", ["0"]),
+        ("sendense disk change-id --site site-1 pgtest1 ", ["0"]),
+        ("sendense disk change-id --site site-2 pgtest1 ", []),
         ("sendense statistics --repository ", ["default"]),
     ],
 )
@@ -125,6 +132,13 @@ def test_names_and_ids_are_offered_where_they_are_needed(hub, offers, typed, exp
 def test_jobs_are_offered_that_the_command_can_take(hub, offers, typed, states):
     assert offers(hub, typed) == [JOB_ID]
     assert [request.status for request in hub.state.requests("ListBackups")] == states
+
+
+def test_disks_of_a_vm_are_those_of_its_last_backup(hub, offers):
+    hub.state.backups[0].disks.add(disk_index=2)
+    assert offers(hub, "sendense disk change-id --repository default pgtest1 ") == ["0", "2"]
+    (request,) = hub.state.requests("ListBackups")
+    assert (request.vm_name, request.repository, request.status) == ("pgtest1", "default", 3)
 
 
 def test_hub_that_was_named_on_the_line_is_asked(hub, offers):
@@ -175,18 +189,13 @@ def test_hub_that_does_not_answer_is_left_alone(hub):
     assert seen.deadline_s <= 1
 
 
-def script(shell: str) -> str:
-    """The script that the real command shows, without the shell around it being looked for."""
-    variables = os.environ | {"_SENDENSE_COMPLETE": f"source_{shell}"}
-    done = subprocess.run(
-        [BIN / "sendense"], env=variables, capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout
-
-
 @pytest.mark.parametrize("shell", SHELLS)
-def test_script_of_every_shell_calls_the_command(shell):
-    assert f"_SENDENSE_COMPLETE=complete_{shell}" in script(shell)
+def test_script_of_every_shell_calls_the_command(monkeypatch, capsys, shell):
+    """Without the shell around the command being looked for."""
+    monkeypatch.setenv("_SENDENSE_COMPLETE", f"source_{shell}")
+    with pytest.raises(SystemExit):
+        run([])
+    assert f"_SENDENSE_COMPLETE=complete_{shell}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
