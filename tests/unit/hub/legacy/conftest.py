@@ -1,5 +1,6 @@
 """An earlier system beside a migrated catalog of ours; both engines for both of them."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,21 +19,17 @@ from hub.legacy.old_catalog import understand
 from hub.legacy.plan import make_plan
 from hub.legacy.planned import ImportPlan
 from hub.legacy.vms import Choices
-from tests.mariadb_server import MariadbServer, private_mariadb
+from tests.mariadb_server import MariadbServer
+from tests.unit.hub.catalog.conftest import mariadb_schema
 from tests.unit.hub.legacy.old_system import OldSystem
+
+__all__ = ["mariadb_schema"]  # a fixture
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.legacy_import)
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariadbServer]:
-    """The server of this test process."""
-    with private_mariadb() as server:
-        yield server
 
 
 @pytest.fixture
@@ -69,12 +66,39 @@ def layer_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("layers")
 
 
+@pytest.fixture(scope="session")
+def sqlite_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated catalog without a row, to be copied."""
+    made = tmp_path_factory.mktemp("catalog") / "migrated.db"
+    made.touch()
+    catalog = Catalog(f"sqlite:///{made}")
+    catalog.upgrade()
+    catalog.close()
+    return made
+
+
 @pytest.fixture
-def parts(database: Callable[[str], str]) -> Iterator[Parts]:
-    parts = Parts(Catalog(database("ours")))
-    parts.catalog.upgrade()
-    yield parts
-    parts.catalog.close()
+def our_catalog(
+    engine_name: str,
+    database: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> Iterator[Catalog]:
+    """A migrated catalog without a row."""
+    catalog = Catalog(database("ours"))
+    if engine_name == "sqlite":
+        shutil.copyfile(request.getfixturevalue("sqlite_catalog"), tmp_path / "ours.db")
+    else:
+        with catalog.engine.begin() as connection:
+            for statement in request.getfixturevalue("mariadb_schema"):
+                connection.exec_driver_sql(statement)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def parts(our_catalog: Catalog) -> Parts:
+    return Parts(our_catalog)
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ class OldSystem:
         # Relative: the same layer in another test is a copy.
         below = os.path.relpath(base, path.parent) if base is not None else ""
         backing = ("-b", below, "-F", "qcow2") if below else ()
-        made = self.cache / hashlib.sha256(f"{run} {disk} {below} {content}".encode()).hexdigest()
+        made = self.cache / hashlib.sha256(f"{run} {disk} {below} ".encode() + content).hexdigest()
         writes = self._writes(content, run, disk, is_full=base is None)
         self.content[path] = bytes(content)
         if made.exists():

@@ -22,7 +22,6 @@ def with_21_rows(old: OldSystem) -> None:
     old.add_backups(fulls=(0, 4))
 
 
-@BOTH
 def test_dry_run_tells_all_and_changes_nothing(importer: Importer) -> None:
     with_21_rows(importer.old)
     importer.old.save()
@@ -86,21 +85,23 @@ def test_second_import_changes_nothing(importer: Importer) -> None:
     assert [len(context.new_jobs) for context in plan.contexts] == [0]
 
 
-@pytest.mark.parametrize("run", [0, 3, 6])
-def test_imported_disks_are_restored_byte_for_byte(importer: Importer, run: int) -> None:
+def test_imported_disks_are_restored_byte_for_byte(importer: Importer) -> None:
     with_21_rows(importer.old)
     importer.apply()
-    for disk in range(3):
-        content = importer.old.content[importer.old.file(run, disk)]
-        assert restored(importer, group_id(run), disk) == content
+    for run in (0, 3, 6):
+        for disk in range(3):
+            content = importer.old.content[importer.old.file(run, disk)]
+            assert restored(importer, group_id(run), disk) == content, (run, disk)
 
 
 def test_a_row_that_comes_later_takes_its_place_in_the_order(importer: Importer) -> None:
-    with_21_rows(importer.old)
+    importer.old.add_context()
+    importer.old.add_repository()
+    importer.old.add_backups(disks=2, fulls=(0, 4))
     whole = list(importer.old.jobs)
     importer.old.jobs[:] = [row for row in whole if row["parent_backup_id"] != group_id(3)]
     missing = importer.apply()
-    assert jobs_of(missing) == {group_id(run): [0, 1, 2] for run in (0, 1, 2, 4, 5, 6)}
+    assert jobs_of(missing) == {group_id(run): [0, 1] for run in (0, 1, 2, 4, 5, 6)}
     importer.old.jobs[:] = whole
     plan = importer.apply()
     assert [len(context.new_jobs) for context in plan.contexts] == [1]

@@ -68,11 +68,8 @@ def test_times_of_a_zone_and_dates_of_zeros(mariadb: MariadbServer) -> None:
 
 
 @BOTH
-def test_a_catalog_of_ours_is_refused(database: Callable[[str], str]) -> None:
-    catalog = Catalog(database("ours"))
-    catalog.upgrade()
-    url = catalog.engine.url.render_as_string(hide_password=False)
-    catalog.close()
+def test_a_catalog_of_ours_is_refused(our_catalog: Catalog) -> None:
+    url = our_catalog.engine.url.render_as_string(hide_password=False)
     with pytest.raises(ConfigurationError, match="is a catalog of this system"):
         read_old_catalog(url)
 

@@ -32,13 +32,19 @@ TOP = group_id(2)
 
 
 @pytest.fixture
-def imported(importer: Importer, old: OldSystem) -> OldSystem:
-    """3 backups of one disk, imported."""
+def layers(old: OldSystem) -> OldSystem:
+    """3 backups of one disk."""
     old.add_context()
     old.add_repository()
     old.add_backups(runs=3, disks=1)
-    assert importer.apply().is_complete
     return old
+
+
+@pytest.fixture
+def imported(importer: Importer, layers: OldSystem) -> OldSystem:
+    """The same, imported."""
+    assert importer.apply().is_complete
+    return layers
 
 
 def replace_base(old: OldSystem) -> None:
@@ -199,10 +205,10 @@ class TestProcess:
             list(stream)
 
     def test_ends_with_a_hub_that_is_killed_before_they_shook_hands(
-        self, imported: OldSystem
+        self, layers: OldSystem
     ) -> None:
         hub = subprocess.Popen(
-            [sys.executable, "-c", HANGS_AT_THE_GREETING, str(imported.file(0, 0))],
+            [sys.executable, "-c", HANGS_AT_THE_GREETING, str(layers.file(0, 0))],
             stdout=subprocess.PIPE,
         )
         try:
@@ -222,8 +228,8 @@ class TestProcess:
             hub.kill()
             hub.communicate(timeout=20)
 
-    def test_does_not_end_with_the_thread_that_asked_for_it(self, imported: OldSystem) -> None:
-        path = imported.file(0, 0)
+    def test_does_not_end_with_the_thread_that_asked_for_it(self, layers: OldSystem) -> None:
+        path = layers.file(0, 0)
         with ExitStack() as stack:
             clients: list[NbdClient] = []
             asking = threading.Thread(
@@ -236,10 +242,10 @@ class TestProcess:
             while task.exists():
                 assert time.monotonic() < deadline
             (client,) = clients
-            assert client.read(0, 4096) == imported.content[path][:4096]
+            assert client.read(0, 4096) == layers.content[path][:4096]
 
-    def test_layer_that_is_being_written_is_not_read(self, imported: OldSystem) -> None:
-        top = imported.file(2, 0)
+    def test_layer_that_is_being_written_is_not_read(self, layers: OldSystem) -> None:
+        top = layers.file(2, 0)
         writer = subprocess.Popen(
             ["qemu-io", "-f", "qcow2", str(top)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -321,9 +327,9 @@ class TestClient:
         ids=["short", "beyond", "hole beyond", "another request", "status", "error"],
     )
     def test_answer_that_is_not_the_request_is_refused(
-        self, imported: OldSystem, chunk: str, why: str
+        self, layers: OldSystem, chunk: str, why: str
     ) -> None:
-        with served_chain([imported.file(0, 0)]) as client:
+        with served_chain([layers.file(0, 0)]) as client:
             ours, theirs = socket.socketpair()
             real, client._socket = client._socket, ours
             cookie = f"{client._cookie + 1:016x}"
@@ -338,10 +344,10 @@ class TestClient:
 
 
 def test_socket_of_the_chain_is_in_no_folder(
-    imported: OldSystem, monkeypatch: pytest.MonkeyPatch
+    layers: OldSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Short, as a socket's path has to be.
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
-        with served_chain([imported.file(0, 0)]):
+        with served_chain([layers.file(0, 0)]):
             assert list(Path(folder).iterdir()) == []
