@@ -73,6 +73,7 @@ class Hub:
         self.parts.agents.close(stopping, LEAVE_S)
         self.parts.board.close()
         self._server.stop(STOP_GRACE_S)
+        self.parts.folders.close()
         self.parts.metrics.stop()
         self.parts.catalog.close()
         _log.info("hub_stopped")

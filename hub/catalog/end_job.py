@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
 from hub.catalog.contexts import lock_context_of
+from hub.catalog.file_removals import request_removals
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
+from hub.catalog.repositories import lock_repository
 from hub.jobs.states import LIVE, Event, Status, sources, target
 
 
@@ -22,14 +24,19 @@ def end_job(
     reason: str,
     message: str,
     warnings: Sequence[WarningFacts] = (),
+    with_files: bool = False,
     now: datetime,
 ) -> bool:
     """Move a live job and its disks to failed or cancelled.
 
-    `event` is FAILED or CANCELLED. False when the job had ended before: only
-    warnings are added then. Raises JobNotFound.
+    `event` is FAILED or CANCELLED. `with_files`: what it wrote is noted for
+    removal. False when the job had ended before: only warnings are added then.
+    Raises JobNotFound.
     """
     message = message[:MAX_TEXT_CHARS]
+    if with_files:
+        # The note locks this row, too: in the order of all writers.
+        lock_repository(session, find_job(session, job_id).repository_id)
     lock_context_of(session, job_id)
     job = find_job(session, job_id)
     if warnings:
@@ -59,7 +66,7 @@ def end_job(
             bytes_planned=planned,
             bytes_read=read,
             bytes_transferred=transferred,
-            # Its files are removed: nothing of it is stored.
+            # Nothing of it can be restored.
             bytes_stored=0,
             completed_at=now,
         ),
@@ -86,6 +93,9 @@ def end_job(
             .values(failed_backups=VmBackupContext.failed_backups + 1)
             .execution_options(synchronize_session=False)
         )
+    if with_files:
+        path = f"{job.vm_backup_context_id}/{job_id}"
+        request_removals(session, job.repository_id, [(job_id, path)], now)
     return True
 
 

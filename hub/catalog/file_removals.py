@@ -1,6 +1,6 @@
-"""Files whose rows were deleted: noted with the deletion, struck out when they are gone."""
+"""Files of deleted, failed and cancelled jobs: noted with the job's end, struck out when gone."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from hub.catalog.models import BackupDisk, BackupJob, BackupRepository, FileRemoval
+from hub.jobs.states import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,14 @@ class Removal:
     def is_folder(self) -> bool:
         return self.path.count("/") == 1 and self.path.endswith(f"/{self.job_id}")
 
+    @property
+    def chains(self) -> str:
+        """What the files' layers may be a base of lies in removals that say the same here.
+
+        That is the context. "" for all imported layers: their places tell nothing.
+        """
+        return self.path.split("/")[0] if self.is_folder else ""
+
 
 def request_removals(
     session: Session, repository_id: str, paths: Iterable[tuple[str, str]], now: datetime
@@ -35,15 +44,32 @@ def request_removals(
         session.flush()
 
 
-def pending_removals(session: Session, job_ids: Collection[str] | None = None) -> list[Removal]:
-    """What is still to be removed, in the order of its deletion; of some jobs or of all."""
+def pending_removals(
+    session: Session, job_ids: Collection[str] | None = None, *, repository_id: str = ""
+) -> list[Removal]:
+    """What is still to be removed, in the order in which it was noted.
+
+    Of some jobs or of all; of one repository or of all.
+    """
     query = select(FileRemoval, BackupRepository).join(
         BackupRepository, BackupRepository.id == FileRemoval.repository_id
     )
     if job_ids is not None:
         query = query.where(FileRemoval.job_id.in_(job_ids))
+    if repository_id:
+        query = query.where(FileRemoval.repository_id == repository_id)
     rows = session.execute(query.order_by(FileRemoval.id))
     return [Removal(row.id, repository, row.job_id, row.path) for row, repository in rows]
+
+
+def repositories_to_clean(
+    session: Session, job_ids: Collection[str] | None = None
+) -> Sequence[BackupRepository]:
+    """The repositories of `pending_removals`."""
+    noted = select(FileRemoval.repository_id)
+    if job_ids is not None:
+        noted = noted.where(FileRemoval.job_id.in_(job_ids))
+    return session.scalars(select(BackupRepository).where(BackupRepository.id.in_(noted))).all()
 
 
 def is_pending(session: Session, removal: Removal) -> bool:
@@ -54,7 +80,8 @@ def is_pending(session: Session, removal: Removal) -> bool:
 
 def is_needed(session: Session, removal: Removal) -> bool:
     """Whether rows tell of the files (again): then they stay."""
-    if session.get(BackupJob, removal.job_id) is not None:
+    job = session.get(BackupJob, removal.job_id)
+    if job is not None and job.status not in (Status.FAILED, Status.CANCELLED):
         return True
     if removal.is_folder:
         return False
@@ -83,7 +110,7 @@ def removal_done(session: Session, removal: Removal) -> None:
 
 
 def has_pending_files(session: Session, job_id: str) -> bool:
-    """Whether files of a deleted job with this id may still be there."""
+    """Whether files of a job with this id are still to be removed."""
     return bool(session.scalar(select(exists().where(FileRemoval.job_id == job_id))))
 
 

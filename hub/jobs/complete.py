@@ -21,7 +21,8 @@ def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts])
     Raises JobNotFound, JobEnded, ProtocolViolation when a disk is not sealed,
     and the repository's errors; no row has moved then.
     """
-    # Should the job end or be deleted meanwhile, its files go after this, or are gone.
+    sealed_job(parts, job_id)
+    # Looked at again: should the job end meanwhile, its files go after this, or it has ended.
     with files_turn(parts, job_id):
         job = sealed_job(parts, job_id)
         if job.status is not Status.COMPLETED:

@@ -18,8 +18,7 @@ from hub.errors import (
     JobNotFound,
 )
 from hub.jobs.parts import Parts
-from hub.jobs.removals import files_turn
-from hub.jobs.repositories import open_repository
+from hub.jobs.removals import begin_removals
 from hub.jobs.states import LIVE, Event, Status, target
 from sendense.v1 import agent_session_pb2 as pb
 from shared.errors import SendenseError
@@ -53,19 +52,20 @@ def end_job(
     *,
     warnings: Sequence[WarningFacts] = (),
 ) -> bool:
-    """Move a live job to failed or cancelled and remove what it wrote.
+    """Move a live job to failed or cancelled, and have what it wrote removed.
 
-    False when it had ended before. Raises JobNotFound, CatalogUnavailable. Not
+    For jobs that began since the hub started: those of a former run may have been
+    completed (hub/jobs/left_jobs.py). False when it had ended before. Raises JobNotFound, CatalogUnavailable. Not
     to be called while the calling thread holds an upload of the job.
     """
     _keep_progress(parts, job_id)
     # Whoever watches is told first: nothing after it can keep the news back.
-    if not end_rows(parts, job_id, event, error, warnings=warnings):
+    if not end_rows(parts, job_id, event, error, warnings=warnings, with_files=True):
         return False
     try:
         parts.uploads.abort_job(job_id, JobEnded(job_id, target(event)))
-        _remove_files(parts, job_id)
-    except Exception:  # noqa: BLE001 - the job has ended; the next start removes its files
+        begin_removals(parts)
+    except Exception:  # noqa: BLE001 - the job has ended; the reaper has its files removed
         _log.exception("job_files_not_removed", job_id=job_id)
     finally:
         # An upload that was still moving may have written its progress again.
@@ -80,12 +80,13 @@ def end_rows(
     error: SendenseError,
     *,
     warnings: Sequence[WarningFacts] = (),
+    with_files: bool = False,
 ) -> bool:
-    """Move a live job to failed or cancelled, and touch none of its files.
+    """Move a live job to failed or cancelled. `with_files`: note what it wrote for removal.
 
     False when it had ended before. Raises JobNotFound, CatalogUnavailable.
     """
-    if not _record(parts, job_id, event, error, warnings):
+    if not _record(parts, job_id, event, error, warnings, with_files):
         return False
     status = target(event)
     job_over(parts, job_id, status)
@@ -214,6 +215,7 @@ def _record(
     event: Event,
     error: SendenseError,
     warnings: Sequence[WarningFacts],
+    with_files: bool,
 ) -> bool:
     with parts.catalog.write() as session:
         return rules.end_job(
@@ -223,22 +225,10 @@ def _record(
             reason=_reason(error),
             message=str(error),
             warnings=warnings,
+            with_files=with_files,
             now=parts.now(),
         )
 
 
 def _reason(error: SendenseError) -> str:
     return error.reason if isinstance(error, AgentReported) else error.code
-
-
-def _remove_files(parts: Parts, job_id: str) -> None:
-    """Files of an unsuccessful job. What cannot be removed now is at the hub's next start."""
-    try:
-        with files_turn(parts, job_id):
-            with parts.catalog.read() as session:
-                job = find_job(session, job_id)
-            open_repository(job.context.repository).remove_job(job.vm_backup_context_id, job_id)
-    except JobNotFound:
-        pass  # somebody deleted it already: the files go with that
-    except SendenseError as error:
-        _log.warning("job_files_not_removed", job_id=job_id, error=str(error))

@@ -7,7 +7,7 @@ a daemon, and there is at most one for each kind of call and folder.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as NotDone
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +18,8 @@ from hub.repository import RepositoryUnusable
 Answer = TypeVar("Answer")
 # Calls of this kind change the folder: `alone` refuses while one runs.
 CHANGE: Final = "change"
+# How long the end of the hub waits for calls that look at `closed`.
+CLOSE_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class FolderCall(Generic[Answer]):
     path: str
     future: "Future[Answer]" = field(default_factory=Future)
     begun_at: float = field(default_factory=time.monotonic)
+
+    def is_done(self, until: float) -> bool:
+        """Whether it ends by then, on the monotonic clock, however it ends."""
+        return not wait([self.future], max(0.0, until - time.monotonic())).not_done
 
     def answer(self, patience_s: float) -> Answer:
         """Wait until it has run so long, at most. Raises RepositoryUnusable then, and what
@@ -51,6 +57,7 @@ class FolderCalls:
         self._lock = threading.Lock()
         self._running: dict[tuple[str, str], FolderCall[Any]] = {}
         self._alone: set[str] = set()
+        self._closed = threading.Event()
 
     def begin(self, kind: str, path: str, work: Callable[[], Answer]) -> FolderCall[Answer]:
         """Do `work` in a thread; if such a call of the folder runs, that is the one."""
@@ -65,6 +72,20 @@ class FolderCalls:
             thread.start()
             self._running[kind, path] = call
         return call
+
+    @property
+    def closed(self) -> bool:
+        """The hub ends: calls that take their time go no further."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Have calls end, and wait a moment for them."""
+        self._closed.set()
+        with self._lock:
+            calls = list(self._running.values())
+        until = time.monotonic() + CLOSE_S
+        for call in calls:
+            call.is_done(until)
 
     @contextmanager
     def alone(self, path: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Ends the jobs that nobody else ends: left by a session, owed, or stalled; and deletions.
+"""Ends the jobs that nobody else ends: left by a session, owed, or stalled; begins removals.
 
 One thread looks every half minute. What cannot be done now, for the catalog or
 a repository is away, is done at a later look.
@@ -14,7 +14,7 @@ from hub.catalog.end_job import LiveJob, live_jobs
 from hub.errors import AgentLost, JobStalled
 from hub.jobs.end import end_or_owe, fail_job
 from hub.jobs.parts import Parts
-from hub.jobs.removals import remove_deleted_files
+from hub.jobs.removals import begin_removals
 from hub.jobs.states import Event, Status
 from shared.errors import SendenseError
 
@@ -62,7 +62,7 @@ class Reaper:
         self._parts.uploads.expire(self._parts.patience.part_s)
         self._end_stalled(jobs)
         if not self._stopping.is_set():
-            remove_deleted_files(self._parts)
+            begin_removals(self._parts)
 
     def _end(self, job_id: str, event: Event, error: SendenseError) -> None:
         if not self._stopping.is_set():

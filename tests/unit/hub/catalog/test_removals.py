@@ -1,11 +1,13 @@
 """What is to be removed is noted with the deletion, and nothing else ever is."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
 
 from hub.catalog.delete_jobs import delete_context, delete_job
+from hub.catalog.end_job import end_job
 from hub.catalog.file_removals import (
     Removal,
     is_needed,
@@ -13,11 +15,12 @@ from hub.catalog.file_removals import (
     pending_count,
     pending_removals,
     removal_done,
+    repositories_to_clean,
 )
 from hub.catalog.models import BackupDisk, BackupJob
-from hub.jobs.states import BackupType
+from hub.jobs.states import BackupType, Event
 from tests.unit.hub.catalog.conftest import NOON, Clock
-from tests.unit.hub.catalog.story import Story, frozen
+from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
 
 def pending(story: Story, job_ids: list[str] | None = None) -> list[Removal]:
@@ -46,6 +49,68 @@ def test_files_of_a_failed_job_are_noted_too(story: Story) -> None:
         delete_job(session, failed.id, now=story.now())
     (removal,) = pending(story)
     assert (removal.path, removal.is_folder) == (f"{failed.vm_backup_context_id}/{failed.id}", True)
+
+
+@pytest.mark.parametrize("event", [Event.FAILED, Event.CANCELLED])
+def test_files_of_an_unsuccessful_job_are_noted_with_its_end_if_wanted(
+    story: Story, event: Event
+) -> None:
+    for with_files in (False, True):
+        job = story.start()
+        with story.catalog.write() as session:
+            assert end_job(
+                session,
+                job.id,
+                event,
+                reason="BROKEN",
+                message="it broke",
+                with_files=with_files,
+                now=story.now(),
+            )
+        found = pending(story)
+        assert [one.job_id for one in found] == ([job.id] if with_files else [])
+    (removal,) = found
+    assert (removal.path, removal.is_folder) == (f"{job.vm_backup_context_id}/{job.id}", True)
+    with story.catalog.read() as session:
+        # Its row tells of no files.
+        assert not is_needed(session, removal)
+        assert [one.id for one in repositories_to_clean(session)] == [job.repository_id]
+    # An end that comes later notes nothing more.
+    with story.catalog.write() as session:
+        assert not end_job(
+            session, job.id, event, reason="R", message="m", with_files=True, now=story.now()
+        )
+    assert len(pending(story)) == 1
+
+
+def test_removals_are_of_one_repository_or_of_all(story: Story) -> None:
+    here = story.whole(kind=BackupType.FULL)
+    there = story.whole(kind=BackupType.FULL, repository="repo-other")
+    for job in (here, there):
+        with story.catalog.write() as session:
+            delete_job(session, job.id, now=story.now())
+    with story.catalog.read() as session:
+        assert {one.id for one in repositories_to_clean(session)} == {"repo-default", "repo-other"}
+        assert [one.id for one in repositories_to_clean(session, [there.id])] == ["repo-other"]
+        (removal,) = pending_removals(session, repository_id="repo-other")
+        assert removal.job_id == there.id
+        assert pending_removals(session, [here.id], repository_id="repo-other") == []
+
+
+def test_removals_that_may_build_on_one_another_say_the_same(story: Story) -> None:
+    native = [story.whole(kind=BackupType.FULL) for _ in range(2)]
+    other = story.whole(vm=replace(PGTEST, instance_uuid="u2", name="other"))
+    old = story.whole(vm=replace(PGTEST, instance_uuid="u3", name="old"))
+    imported(story, old, ["old/disk-0/backup-1.qcow2"])
+    for job in (*native, other, old):
+        with story.catalog.write() as session:
+            delete_job(session, job.id, cascade=True, now=story.now())
+    assert [one.chains for one in pending(story)] == [
+        native[0].vm_backup_context_id,
+        native[1].vm_backup_context_id,
+        other.vm_backup_context_id,
+        "",
+    ]
 
 
 def test_removals_are_asked_for_by_job_and_struck_out_one_by_one(story: Story) -> None:

@@ -1,19 +1,29 @@
 """Deletion over gRPC: rows first, then files; what is left is a whole chain."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
+from functools import partial
 from threading import Event
-from types import SimpleNamespace
+from threading import enumerate as threads
+from typing import Any
 
 import grpc
 import pytest
 
-from hub.catalog.file_removals import pending_removals, request_removals
+from hub.catalog import delete_jobs as rules
+from hub.catalog.file_removals import request_removals
 from hub.catalog.queries import find_job
-from hub.jobs import active_uploads, removals
+from hub.errors import AgentLost, JobNotFound
+from hub.jobs import active_uploads, states
+from hub.jobs import delete as deletion
 from hub.jobs.active_uploads import ActiveUploads
+from hub.jobs.complete import complete_backup
+from hub.jobs.end import end_job
 from hub.jobs.reaper import Reaper
+from hub.jobs.removals import remove_deleted_files
+from hub.jobs.repositories import create_repository
 from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
@@ -39,6 +49,23 @@ def files_of(*jobs: pb.Backup) -> set[str]:
         for job in jobs
         for name in ("disk-0.qcow2", "disk-0.manifest", "job.json")
     }
+
+
+def swept(hub: RunningHub) -> list[str]:
+    """A look of the reaper, and the end of the removals that it begins: jobs with files left."""
+    Reaper(hub.parts).sweep()
+    return remove_deleted_files(hub.parts)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + 30, Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)
+
+
+def pending_gauge(hub: RunningHub) -> float | None:
+    return hub.parts.metrics.registry.get_sample_value("sendense_hub_removals_pending")
 
 
 def test_increment_after_the_newest_was_deleted_builds_on_the_one_before(
@@ -175,16 +202,15 @@ def test_files_that_cannot_be_removed_now_are_removed_later(
     both = [jobs[1].job_id, jobs[0].job_id]
     assert (list(deleted.job_ids), list(deleted.pending_job_ids)) == (both, both)
     assert job_ids(hub) == []
-    reaper = Reaper(hub.parts)
-    reaper.sweep()
-    assert hub.parts.metrics.registry.get_sample_value("sendense_hub_removals_pending") == 2
+    assert swept(hub) == both
+    assert pending_gauge(hub) == 2
     assert list(folder.iterdir()) == []
     folder.rmdir()
     away.rename(folder)
     assert hub.files() == files_of(*jobs)
-    reaper.sweep()
+    assert swept(hub) == []
     assert hub.files() == set()
-    assert hub.parts.metrics.registry.get_sample_value("sendense_hub_removals_pending") == 0
+    assert pending_gauge(hub) == 0
     assert hub.parts.metrics.registry.get_sample_value("sendense_hub_jobs_deleted_total") == 2
 
 
@@ -217,7 +243,7 @@ def test_folder_that_is_a_link_is_left_and_stays_pending(
     assert sorted(elsewhere.rglob("*")) == before
     folder.unlink()
     elsewhere.rename(folder)
-    Reaper(hub.parts).sweep()
+    assert swept(hub) == []
     assert hub.files() == set()
 
 
@@ -264,17 +290,20 @@ def test_files_of_a_job_that_is_in_the_catalog_again_stay(
         repository_id = find_job(session, job.job_id).repository_id
         path = f"{job.context_id}/{job.job_id}"
         request_removals(session, repository_id, [(job.job_id, path)], hub.parts.now())
-    Reaper(hub.parts).sweep()
+    # The note stays: what is older may be what these files build on.
+    assert swept(hub) == [job.job_id]
     assert hub.files() == files_of(job)
     assert hub.restored(job.job_id) == raw_bytes("AB")
-    with hub.parts.catalog.read() as session:
-        assert pending_removals(session) == []
+    assert not delete(hub, job.job_id).pending_job_ids
+    assert hub.files() == set()
 
 
-def test_removal_that_fails_unexpectedly_holds_no_other_one_up(
-    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+def test_removal_that_fails_keeps_the_base_of_its_layers_and_holds_no_other_one_up(
+    hub: RunningHub, agents: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = [backed_up(hub, agent, "AB", number) for number in range(1, 3)]
+    agent = agents("lab", FakeVm(), FakeVm("other", moref="vm-2", instance_uuid="u2"))
+    jobs = [backed_up(hub, agent, "AB", number) for number in range(1, 4)]
+    others = [backed_up(hub, agent, "CD", number, vm="other") for number in range(1, 3)]
     remove_job = Repository.remove_job
 
     def defective(self: Repository, context_id: str, job_id: str) -> None:
@@ -282,26 +311,141 @@ def test_removal_that_fails_unexpectedly_holds_no_other_one_up(
             raise ZeroDivisionError("a defect")
         remove_job(self, context_id, job_id)
 
-    monkeypatch.setattr(Repository, "remove_job", defective)
-    deleted = delete_context(hub, jobs[0].context_id)
-    assert list(deleted.pending_job_ids) == [jobs[1].job_id]
-    assert hub.files() == files_of(jobs[1])
-    monkeypatch.undo()
-    Reaper(hub.parts).sweep()
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "remove_job", defective)
+        deleted = delete_context(hub, jobs[0].context_id)
+        assert list(deleted.pending_job_ids) == [jobs[1].job_id, jobs[0].job_id]
+        assert not delete_context(hub, others[0].context_id).pending_job_ids
+        assert hub.files() == files_of(*jobs[:2])
+        assert swept(hub) == [jobs[1].job_id, jobs[0].job_id]
+        assert hub.files() == files_of(*jobs[:2])
+    assert swept(hub) == []
     assert hub.files() == set()
 
 
-def test_deletion_that_takes_long_is_gone_on_with_by_the_reaper(
-    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[RunningHub, str], Event]]:
+    """Have a repository's folder hang from now on, until the event is set."""
+    go_on = Event()
+    real = Repository._check_identity
+
+    def hang(hub: RunningHub, name: str) -> Event:
+        folder = hub.repository_folder(name)
+
+        def check(self: Repository) -> None:
+            if self.path == folder:
+                assert go_on.wait(60)
+            real(self)
+
+        monkeypatch.setattr(Repository, "_check_identity", check)
+        return go_on
+
+    yield hang
+    go_on.set()
+
+
+def made_repository(hub: RunningHub, name: str) -> None:
+    folder = hub.repository_folder().with_name(name)
+    create_repository(hub.parts, name=name, path=str(folder), default=False)
+
+
+def test_repository_that_hangs_holds_up_no_other_one(
+    hub: RunningHub,
+    agents: MakeAgent,
+    hanging: Callable[[RunningHub, str], Event],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_repository(hub, "second")
+    agent = agents("lab", FakeVm(), FakeVm("other", moref="vm-2", instance_uuid="u2"))
+    stuck = backed_up(hub, agent, "AB", 1)
+    fine = backed_up(hub, agent, "CD", 1, vm="other", repository="second")
+    go_on = hanging(hub, "default")
+    soon = partial(remove_deleted_files, budget_s=0.3)
+    monkeypatch.setattr(deletion, "remove_deleted_files", soon)
+    # Its note comes before the other one's.
+    assert list(delete(hub, stuck.job_id).pending_job_ids) == [stuck.job_id]
+    Reaper(hub.parts).sweep()  # it comes back
+    assert pending_gauge(hub) == 1
+    assert not delete(hub, fine.job_id).pending_job_ids
+    assert hub.files("second") == set()
+    assert hub.files() == files_of(stuck)
+    # A second request waits for the same thread.
+    assert soon(hub.parts) == [stuck.job_id]
+    assert [one.name for one in threads()].count("folder-removals") == 1
+    go_on.set()
+    hub.wait_for_files(set())
+
+
+def test_removal_that_is_asked_for_while_another_one_runs_is_waited_for(
+    hub: RunningHub, agents: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agents("lab", FakeVm(), FakeVm("other", moref="vm-2", instance_uuid="u2"))
+    first, second = backed_up(hub, agent, "AB", 1), backed_up(hub, agent, "CD", 1, vm="other")
+    entered, go_on = Event(), Event()
+    remove_job = Repository.remove_job
+
+    def slow(self: Repository, context_id: str, job_id: str) -> None:
+        entered.set()
+        assert go_on.wait(60)
+        remove_job(self, context_id, job_id)
+
+    monkeypatch.setattr(Repository, "remove_job", slow)
+    with ThreadPoolExecutor(2) as pool:
+        deletions = [pool.submit(delete, hub, first.job_id)]
+        assert entered.wait(60)
+        deletions.append(pool.submit(delete, hub, second.job_id))
+        wait_until(lambda: not job_ids(hub))  # both are deleted
+        go_on.set()
+        assert [list(one.result(60).pending_job_ids) for one in deletions] == [[], []]
+    assert hub.files() == set()
+
+
+def test_deletion_that_takes_long_is_gone_on_with(
+    hub: RunningHub, agent: FakeAgent, hanging: Callable[[RunningHub, str], Event]
 ) -> None:
     jobs = [backed_up(hub, agent, "AB", number) for number in range(1, 3)]
-    with monkeypatch.context() as patch:
-        patch.setattr(removals, "time", SimpleNamespace(monotonic=count(step=15.0).__next__))
-        deleted = delete_context(hub, jobs[0].context_id)
-    # 20 seconds are enough for the first.
-    assert list(deleted.pending_job_ids) == [jobs[0].job_id]
-    assert hub.files() == files_of(jobs[0])
-    Reaper(hub.parts).sweep()
+    go_on = hanging(hub, "default")
+    with hub.parts.catalog.write() as session:
+        rules.delete_context(session, jobs[0].context_id, now=hub.parts.now())
+    both = [jobs[1].job_id, jobs[0].job_id]
+    assert remove_deleted_files(hub.parts, both, budget_s=0.1) == both
+    go_on.set()
+    assert remove_deleted_files(hub.parts, both) == []
+    assert hub.files() == set()
+
+
+def test_late_completion_of_a_deleted_job_leaves_nothing(
+    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job fails and is deleted while its facts are about to be written."""
+    job = hub.start()
+    agent.expect("start_job")
+    agent.open_job(job.job_id, [FakeDisk("AB")])
+    agent.expect("job_plan")
+    agent.upload(job.job_id, 0, "AB")
+    writing, go_on = Event(), Event()
+    write = Repository.write_job_facts
+
+    def late(self: Repository, *args: Any) -> None:
+        writing.set()
+        assert go_on.wait(60)
+        write(self, *args)
+
+    monkeypatch.setattr(Repository, "write_job_facts", late)
+    with ThreadPoolExecutor(2) as pool:
+        completing = pool.submit(complete_backup, hub.parts, job.job_id, [])
+        assert writing.wait(60)
+        assert end_job(hub.parts, job.job_id, states.Event.FAILED, AgentLost("lab"))
+        with hub.parts.catalog.write() as session:
+            rules.delete_job(session, job.job_id, now=hub.parts.now())
+        assert remove_deleted_files(hub.parts, budget_s=0.1) == [job.job_id]
+        go_on.set()
+        with pytest.raises(JobNotFound):
+            completing.result(60)
+    assert remove_deleted_files(hub.parts) == []
+    assert hub.files() == set()
+    with pytest.raises(JobNotFound):
+        complete_backup(hub.parts, job.job_id, [])
     assert hub.files() == set()
 
 

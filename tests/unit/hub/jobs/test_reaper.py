@@ -157,7 +157,7 @@ def test_watcher_hears_of_an_end_whose_files_cannot_be_removed(
 
     job = hub.start()
     agent.expect("start_job")
-    monkeypatch.setattr(end, "_remove_files", unavailable)
+    monkeypatch.setattr(end, "begin_removals", unavailable)
     agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id))
     assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_FAILED
     agent.report()  # the session goes on

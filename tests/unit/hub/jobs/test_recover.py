@@ -7,15 +7,21 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event, get_ident
 from typing import Any
 
 import grpc
 import pytest
 import structlog
 
+from hub.catalog.delete_jobs import delete_job
+from hub.catalog.engine import Catalog
 from hub.config import HubSettings
-from hub.jobs import complete
+from hub.jobs import complete, left_jobs, recover
+from hub.jobs.parts import utc_now
+from hub.jobs.removals import remove_deleted_files
 from hub.main import Hub
+from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, raw_bytes
@@ -247,6 +253,54 @@ def test_kept_files_go_when_their_job_is_deleted(settings: HubSettings) -> None:
     with structlog.testing.capture_logs() as logs, running(settings):
         pass
     assert kept(logs) == []
+
+
+def test_hub_starts_while_a_repository_hangs_and_its_late_sweep_harms_no_new_backup(
+    settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_agent(settings) as (hub, agent):
+        left = hub.start()
+        agent.expect("start_job")
+        doomed = backed_up_elsewhere(hub)
+        copy = copy_of(settings)
+    put_back(settings, copy)
+    catalog = Catalog(settings.catalog_url)
+    with catalog.write() as session:
+        delete_job(session, doomed.job_id, now=utc_now())
+    catalog.close()
+    for module, name in (
+        (left_jobs, "FACTS_S"),
+        (recover, "DELETED_FILES_S"),
+        (recover, "LEFTOVERS_S"),
+    ):
+        monkeypatch.setattr(module, name, 0.1)
+    go_on, real, starting = Event(), Repository._check_identity, get_ident()
+
+    def hang(self: Repository) -> None:
+        """As on a mount that does not answer."""
+        assert get_ident() != starting, "the hub would not start"
+        assert go_on.wait(60)
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "_check_identity", hang)
+        with structlog.testing.capture_logs() as logs, with_agent(settings) as (hub, agent):
+            assert hub.get(left.job_id).error.reason == "HUB_RESTARTED"
+            assert [one["event"] for one in logs if one["log_level"] == "error"] == [
+                "left_jobs_not_looked_at",
+                "repository_unusable",
+            ]
+            go_on.set()
+            done = backed_up(hub, agent, "CD", 3)
+            assert remove_deleted_files(hub.parts) == []
+            assert {name.split("/")[1] for name in hub.files()} == {done.job_id}
+            assert hub.restored(done.job_id) == raw_bytes("CD")
+
+
+def backed_up_elsewhere(hub: RunningHub) -> pb.Backup:
+    """A backup of another site's VM."""
+    with FakeAgent(hub.address, "far", [FakeVm("other", instance_uuid="u2")]) as agent:
+        return backed_up(hub, agent.connect(), "AB", 1, vm="other")
 
 
 def test_restart_without_a_layer_keeps_what_is_left_of_its_restore_point(
