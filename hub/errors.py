@@ -459,6 +459,22 @@ class JobStalled(SendenseError):
 
 
 @dataclass(eq=False)
+class RestoreStalled(SendenseError):
+    """The client of a restore took no part of it for too long."""
+
+    code: ClassVar[str] = "RESTORE_STALLED"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "the restore of {job_id} was ended: nothing of it was taken for {silent_s} s; "
+        "restore the disk again"
+    )
+
+    job_id: str
+    silent_s: int
+
+
+@dataclass(eq=False)
 class UploadStalled(SendenseError):
     """The agent sent no part of an upload for too long."""
 

@@ -60,6 +60,7 @@ class Reaper:
             jobs = live_jobs(session)
         self._end_unserved(jobs)
         self._parts.uploads.expire(self._parts.patience.part_s)
+        self._parts.reads.expire(self._parts.patience.part_s)
         self._end_stalled(jobs)
         if not self._stopping.is_set():
             begin_removals(self._parts)

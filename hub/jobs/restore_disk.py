@@ -1,6 +1,6 @@
 """Restore: a disk of a restore point, read through its chain."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -15,18 +15,26 @@ from sendense.v1 import restore_pb2 as pb
 _log = structlog.get_logger(__name__)
 
 
-def restore_disk(parts: Parts, job_id: str, disk_index: int) -> Iterator[pb.RestoreDiskResponse]:
-    """Header, frames, trailer. The job is not deleted meanwhile.
+def restore_disk(
+    parts: Parts, job_id: str, disk_index: int, cancel: Callable[[], object] = lambda: None
+) -> Iterator[pb.RestoreDiskResponse]:
+    """Header, frames, trailer. The job is not deleted meanwhile. `cancel` breaks the RPC off.
 
     Raises JobNotFound, DiskNotFound, NotARestorePoint, RepositoryUnusable,
-    LayerDamaged, ChainDamaged, QemuMissing; after any of them what was sent is worth nothing.
+    LayerDamaged, ChainDamaged, QemuMissing, RestoreStalled; after any of them what
+    was sent is worth nothing.
     """
-    with parts.reads.reading(job_id):
+    with parts.reads.reading(job_id, cancel) as reading:
         with parts.catalog.read() as session:
             rows = restorable_chain(session, job_id, disk_index)
             context = find_job(session, job_id).context
         restore = restore_imported if rows[0].legacy_id is not None else _restore
-        yield from restore(parts, rows, context)
+        for part in restore(parts, rows, context):
+            if part.WhichOneof("part") == "trailer":
+                # Whoever has it may delete the job at once.
+                reading.release()
+            with reading.giving():
+                yield part
 
 
 def _restore(

@@ -22,4 +22,4 @@ class RestoreService(RestoreServiceServicer):
     ) -> Iterator[pb.RestoreDiskResponse]:
         with status_from(context):
             self._slots.take("restore", context)
-            yield from restore_disk(self._parts, request.job_id, request.disk_index)
+            yield from restore_disk(self._parts, request.job_id, request.disk_index, context.cancel)

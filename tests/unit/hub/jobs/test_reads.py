@@ -11,7 +11,7 @@ import grpc
 import pytest
 from sqlalchemy import Connection, event
 
-from hub.errors import CatalogUnavailable, RestoreRunning
+from hub.errors import CatalogUnavailable, RestoreRunning, RestoreStalled
 from hub.jobs.reads import ActiveReads
 from hub.jobs.turns import Turns
 from sendense.v1 import backup_pb2 as pb
@@ -86,6 +86,71 @@ def test_newer_backup_is_deleted_while_an_older_one_is_restored(
         assert list(delete(hub, newest.job_id).job_ids) == [newest.job_id]
         assert list(call)[-1].trailer.cluster_count == 400
     assert hub.restored(full.job_id) == raw_bytes(LARGE)
+
+
+def test_restore_point_can_be_deleted_by_who_has_its_trailer(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = backed_up(hub, agent, "AB", 1)
+    with restoring(hub, job.job_id) as call:
+        while next(call).WhichOneof("part") != "trailer":
+            pass
+        assert not delete(hub, job.job_id).pending_job_ids
+
+
+def test_restore_whose_client_takes_nothing_is_ended_and_told_why(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = backed_up(hub, agent, LARGE, 1)
+    with restoring(hub, job.job_id) as call:
+        hub.parts.reads.expire(WAIT_S)
+        assert refusal(lambda: delete(hub, job.job_id))[1] == "RESTORE_RUNNING"
+        expire_when_blocked(hub, job.job_id)
+        assert not delete(hub, job.job_id).pending_job_ids
+        assert hub.files() == set()
+        with pytest.raises(grpc.RpcError) as stalled:
+            list(call)
+        assert refused(stalled.value)[:2] == (Code.DEADLINE_EXCEEDED, "RESTORE_STALLED")
+
+
+def test_restore_whose_client_never_goes_on_gives_its_thread_back(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job = backed_up(hub, agent, LARGE, 1)
+    with restoring(hub, job.job_id) as call:
+        expire_when_blocked(hub, job.job_id)
+        hub.parts.reads.expire(0)
+        wait_until_no_read(hub)
+        with pytest.raises(grpc.RpcError) as cancelled:
+            list(call)
+        assert cancelled.value.code() == Code.CANCELLED
+    assert backed_up(hub, agent, "AB", 2).status == pb.BACKUP_STATUS_COMPLETED
+
+
+def expire_when_blocked(hub: RunningHub, job_id: str) -> None:
+    """Let the restore wait for its client until it has been failed; it is not cancelled yet."""
+    deadline, pause = time.monotonic() + WAIT_S, Event()
+    (reading,) = hub.parts.reads._readings
+    while reading.reads:
+        assert time.monotonic() < deadline, "the restore does not wait for its client"
+        pause.wait(0.01)
+        # A part that is taken goes in less; twice as long is not waited in between.
+        reading.expire(0.5)
+    assert reading.job_id == job_id
+
+
+def test_reading_fails_only_while_its_client_is_to_take_a_part() -> None:
+    reads, cancelled = ActiveReads(), Event()
+    with reads.reading("a", cancelled.set) as reading:
+        reads.expire(-1)
+        assert reading.reads
+        with reading.giving():
+            reads.expire(1000)
+        with pytest.raises(RestoreStalled, match="the restore of a was ended"), reading.giving():
+            reads.expire(-1)
+        with reads.closed_for(["a"]):
+            pass
+    assert cancelled.is_set()
 
 
 @pytest.mark.parametrize("committed", [True, False])
