@@ -19,7 +19,7 @@ FIRST = datetime(2025, 10, 8, 19, 6, 0, 123456, tzinfo=UTC)
 EPOCH = 1759946759
 VM = "pgtest1"
 REPOSITORY = "repo-local-1"
-CLUSTERS = 40
+CLUSTERS = 16
 
 JOBS = {
     "id": "VARCHAR(191)",
