@@ -1,8 +1,9 @@
 """A hub with imported restore points: restores, the next backup, deletion, start-up."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from threading import Event
 
 import grpc
 import pytest
@@ -12,6 +13,8 @@ from hub.catalog.engine import Catalog
 from hub.catalog.models import BackupJob
 from hub.config import HubSettings
 from hub.jobs.parts import Parts
+from hub.legacy import needed
+from hub.legacy.backing import NamedBase, named_bases
 from hub.main import Hub
 from hub.repository import Repository, RepositoryUnusable
 from sendense.v1 import backup_pb2 as pb
@@ -256,6 +259,38 @@ class TestLeftOutLayers:
             filled.folder.rmdir()
             away.rename(filled.folder)
             assert list(delete(hub, group_id(2)).job_ids) == [group_id(2)]
+
+    def test_folder_that_does_not_answer_is_given_up(
+        self, filled: OldSystem, started: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = Event()
+
+        def search(*arguments: object) -> list[NamedBase]:
+            assert answers.wait(20)
+            return []
+
+        with started() as hub:
+            monkeypatch.setattr(needed, "named_bases", search)
+            monkeypatch.setattr(needed, "SEARCH_S", 0.05)
+            assert refusal(lambda: delete(hub, group_id(2)))[1] == "REPOSITORY_UNUSABLE"
+            answers.set()
+            monkeypatch.undo()
+            assert list(delete(hub, group_id(2)).job_ids) == [group_id(2)]
+
+    def test_search_that_began_before_a_removal_is_repeated(
+        self, filled: OldSystem, started: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before: list[list[NamedBase]] = []
+
+        def search(root: Path, skipped: Set[str]) -> list[NamedBase]:
+            return before.pop() if before else named_bases(root, skipped)
+
+        with started() as hub:
+            before.append(named_bases(filled.folder, frozenset()))
+            delete(hub, group_id(2))
+            monkeypatch.setattr(needed, "named_bases", search)
+            assert list(delete(hub, group_id(1)).job_ids) == [group_id(1)]
+            assert not before
 
     def test_files_that_wait_for_their_removal_need_nothing(
         self, filled: OldSystem, started: Start, monkeypatch: pytest.MonkeyPatch
