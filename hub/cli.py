@@ -41,6 +41,7 @@ from shared.logs import configure_logging
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+EXIT_INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0 all well; 1 a defect, the catalog or a repository cannot be used, another "
     "hub took the catalog, or db check has findings; 2 command line or configuration cannot "
@@ -51,7 +52,6 @@ app = typer.Typer(
     name="sendense-hub",
     help="The hub of Sendense: catalog and repository of VM backups.",
     epilog=EXIT_CODES,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=HELP_NAMES,
@@ -166,11 +166,30 @@ app.command("import-legacy", epilog=IMPORT_EXIT_CODES)(import_legacy)
 
 def main() -> None:
     """Run the command line; an error is one line and an exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
-        app()
+        result: object = app(standalone_mode=False)
     except SendenseError as error:
-        sys.stderr.write(f"sendense-hub: {' '.join(str(error).split())}\n")
-        sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILED)
+        return _failed(
+            str(error), EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_FAILED
+        )
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        see = f"; see '{context.command_path} --help'" if context is not None else ""
+        return _failed(f"{error.format_message().rstrip('.')}{see}", EXIT_CONFIGURATION)
+    except (typer.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def _failed(sentence: str, code: int) -> int:
+    sys.stderr.write(f"sendense-hub: {' '.join(sentence.split())}\n")
+    return code
 
 
 def _check_catalog_options(url: str | None, password_file: Path | None) -> None:

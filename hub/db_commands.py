@@ -20,9 +20,7 @@ from hub.jobs.check_layers import check_layers
 
 EXIT_FINDINGS = 1
 
-db = typer.Typer(
-    help="The catalog's schema and state.", no_args_is_help=True, context_settings=HELP_NAMES
-)
+db = typer.Typer(help="The catalog's schema and state.", context_settings=HELP_NAMES)
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
@@ -55,14 +53,19 @@ def downgrade(
     there is something that the older schema cannot hold, and for base while there are jobs.
     """
     with _catalog(config) as catalog:
+        catalog.require_there()
         downgrade_catalog(catalog, revision, typer.echo, force=force)
-        typer.echo(f"catalog is at revision {catalog.revision() or 'none'}")
+        left = catalog.revision()
+        typer.echo(f"catalog is at revision {left or 'none'}")
+        if left is None:
+            typer.echo("next  sendense-hub init makes the schema and a first repository anew")
 
 
 @db.command()
 def current(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the schema's revision and the one this program needs."""
     with _catalog(config) as catalog:
+        catalog.require_there()
         state = catalog.schema_state()
     problem = problem_of(state)
     if as_json:
@@ -82,6 +85,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     not read: a restore does that.
     """
     with _catalog(config) as catalog:
+        catalog.require_there()
         remarks = []
         if HubLock(catalog).is_held_elsewhere():
             remarks.append("a hub serves from this catalog, or its schema is being changed")

@@ -142,8 +142,8 @@ class NoDefaultRepository(SendenseError):
     code: ClassVar[str] = "REPOSITORY_NOT_FOUND"
     status: ClassVar[StatusCode] = StatusCode.NOT_FOUND
     text: ClassVar[str] = (
-        "no repository was named and none is the default one; name one, "
-        "or make one the default with sendense repository set-default"
+        "no repository was named and none is the default one; name one, make one the default "
+        "with sendense repository set-default, or make a first one with sendense repository create"
     )
 
 

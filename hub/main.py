@@ -98,6 +98,7 @@ def serve(settings: HubSettings, ready_file: Path | None = None) -> None:
         wanted.set()
 
     hub = Hub(settings)
+    hub.parts.catalog.require_there()
     lock = HubLock(hub.parts.catalog, on_taken=wanted.set)
     with only_hub_of(settings.state_dir), lock:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -76,6 +76,8 @@ def load_settings(kind: type[S], path: Path | None) -> S:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         problems = "; ".join(f"{_place(kind, item)}: {_phrase(item)}" for item in details)
+        if path is None:
+            problems += "; give --config FILE, or set the variables"
         raise ConfigurationError(source, problems) from None
 
 

@@ -31,7 +31,10 @@ def catalog_url(text: str, password: str | None = None) -> URL:
         _check_file(url)
         return url
     if backend not in ("mysql", "mariadb"):
-        raise ConfigurationError(KEY, f"{backend} is no catalog database")
+        raise ConfigurationError(
+            KEY,
+            f"{backend} is no catalog database; give sqlite:////PATH or mysql+pymysql://USER@HOST/DATABASE",
+        )
     _check_server(url)
     return url if password is None else url.set(password=password)
 

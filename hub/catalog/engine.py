@@ -116,6 +116,15 @@ class Catalog:
             if not self.is_sqlite:
                 require_fit(connection)
 
+    def require_there(self) -> None:
+        """Raises ConfigurationError when SQLite's file is not there: opening would make one."""
+        if self.is_sqlite and not self.file.exists():
+            raise ConfigurationError(
+                "catalog_url",
+                f"there is no file {self.file}; name the catalog's file, "
+                "or make a catalog with sendense-hub init",
+            )
+
     def upgrade(self, report: Report = _silent) -> None:
         """Bring the schema to the newest revision; creates it in an empty database.
 

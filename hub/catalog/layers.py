@@ -17,6 +17,7 @@ class StoredLayer:
     """Where a completed disk's layer lies, and how large it is with its manifest, in bytes."""
 
     disk_id: int
+    job_id: str
     path: str  # relative to the repository
     bytes_stored: int
     is_imported: bool  # it has no manifest
@@ -25,7 +26,13 @@ class StoredLayer:
 def stored_layers(session: Session, repository_id: str, after_disk_id: int) -> list[StoredLayer]:
     """The next page, by row number. Rows without a path are left out: `check_rows` tells of them."""
     rows = session.execute(
-        select(BackupDisk.id, BackupDisk.qcow2_path, BackupDisk.bytes_stored, BackupDisk.legacy_id)
+        select(
+            BackupDisk.id,
+            BackupDisk.backup_job_id,
+            BackupDisk.qcow2_path,
+            BackupDisk.bytes_stored,
+            BackupDisk.legacy_id,
+        )
         .join(BackupJob, BackupJob.id == BackupDisk.backup_job_id)
         .where(
             BackupJob.repository_id == repository_id,
@@ -36,7 +43,7 @@ def stored_layers(session: Session, repository_id: str, after_disk_id: int) -> l
         .order_by(BackupDisk.id)
         .limit(PAGE_ROWS)
     )
-    return [StoredLayer(row[0], str(row[1]), row[2], row[3] is not None) for row in rows]
+    return [StoredLayer(row[0], row[1], str(row[2]), row[3], row[4] is not None) for row in rows]
 
 
 def is_stored(session: Session, disk_id: int) -> bool:

@@ -15,13 +15,18 @@ _BUSY: Final = {1040, 1203, 1226}
 _READ_ONLY: Final = {1290, 1836}
 _UNKNOWN_VARIABLE: Final = 1193
 _TLS: Final = 2026
+_BROKEN: Final = "; put back a copy of the catalog"
+_SQLITE_NEXT: Final = {
+    "file is not a database": "; name the catalog's file as catalog_url, or put back a copy of it",
+    "database disk image is malformed": _BROKEN,
+}
 
 
 def in_words(error: BaseException | None, url: URL) -> str:
     """One sentence; the driver's own words stand in it, which hold no password."""
     number, message = _number_of(error), _message_of(error)
     if url.get_backend_name() == "sqlite":
-        return message
+        return f"{shown(url)}: {message}{_SQLITE_NEXT.get(message, '')}"
     place, user = shown(url), url.username
     said = f"({place}; {message})"
     if number in _REFUSED:

@@ -38,8 +38,17 @@ def check_layers(catalog: Catalog) -> CheckedLayers:
             problem = _problem(folder, layer)
             # A hub may have deleted the backup since its row was read.
             if problem and _still_stored(catalog, layer):
-                checked.findings.append(Finding("files", layer.path, problem))
+                checked.findings.append(_finding(row.name, layer, problem))
     return checked
+
+
+def _finding(repository: str, layer: StoredLayer, problem: str) -> Finding:
+    return Finding(
+        "files",
+        f"repository {repository}, job {layer.job_id}",
+        f"{problem}; put the file back from a copy of the repository, or give the backup up "
+        f"with sendense job delete {layer.job_id}",
+    )
 
 
 def _layers(catalog: Catalog, repository_id: str) -> Iterator[StoredLayer]:
@@ -70,4 +79,4 @@ def _problem(repository: Path, layer: StoredLayer) -> str:
     if size_bytes == layer.bytes_stored:
         return ""
     what = "the layer has" if layer.is_imported else "layer and manifest have"
-    return f"{what} {size_bytes} bytes, not the {layer.bytes_stored} that were stored"
+    return f"{layer.path}: {what} {size_bytes} bytes, not the {layer.bytes_stored} that were stored"

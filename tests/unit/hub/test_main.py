@@ -121,12 +121,22 @@ def test_init_makes_a_hub_in_a_folder_of_any_name(tmp_path: Path, name: str) -> 
     [
         (["serve", "--config", "{0}/none.toml"], "no such configuration file", 2),
         (["serve", "--config", "{0}/bad.toml"], "bad.toml: catalog_url: is missing", 2),
-        (["serve", "--config", "{0}/hub.toml"], "db upgrade", 2),
+        (["serve", "--config", "{0}/hub.toml"], "there is no file {0}/catalog.db", 2),
+        (["db", "check", "--config", "{0}/hub.toml"], "there is no file {0}/catalog.db", 2),
+        (["db", "current", "--config", "{0}/empty.toml"], "file is not a database; name", 1),
+        (["serve", "--config", "{0}/empty.toml"], "file is not a database; name", 1),
+        (["db", "downgrade"], "Missing argument", 2),
+        (["db", "nope"], "see 'sendense-hub db --help'", 2),
+        (["db", "current"], "give --config FILE", 2),
         (["serve", "--config", "{0}/hub.toml", "--listen", "0.0.0.0:1"], "loopback", 2),
         (["init", "--state-dir", "{0}/bad.toml"], "bad.toml", 2),
         (["init", "--state-dir", "{0}/new", "--repository", "/proc/no/such"], "/proc/no/such", 1),
     ],
-    ids=["no-file", "bad-file", "no-schema", "not-loopback", "no-folder", "no-repository"],
+    ids=[
+        *("no-file", "bad-file", "no-catalog", "nothing-to-check", "no-database", "not-served"),
+        *("no-revision", "no-command", "no-config"),
+        *("not-loopback", "no-folder", "no-repository"),
+    ],
 )
 def test_error_is_one_line_and_an_exit_code(
     tmp_path: Path,
@@ -141,6 +151,10 @@ def test_error_is_one_line_and_an_exit_code(
         f'state_dir = "{tmp_path}"\ncatalog_url = "sqlite:///{tmp_path}/catalog.db"\n'
         'listen = "127.0.0.1:0"\n'
     )
+    (tmp_path / "empty.toml").write_text(
+        f'state_dir = "{tmp_path}"\ncatalog_url = "sqlite:///{tmp_path}/bad.toml"\n'
+    )
+    there = set(tmp_path.iterdir())
     # Logging is set up once a process, for the stderr of that moment.
     monkeypatch.setattr(cli, "configure_logging", lambda level: None)
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -155,8 +169,10 @@ def test_error_is_one_line_and_an_exit_code(
             signal.signal(number, handler)
     assert ended.value.code == code
     said = capsys.readouterr().err.strip()
-    assert word in said
+    assert word.format(tmp_path) in said
     assert len(said.splitlines()) == 1
+    made = {path.name for path in set(tmp_path.iterdir()) - there}
+    assert made <= {"new", "hub.lock", "bad.toml.hub-lock"}
 
 
 def test_schema_is_upgraded_by_command(
@@ -166,6 +182,7 @@ def test_schema_is_upgraded_by_command(
     monkeypatch.setenv("SENDENSE_HUB_CATALOG_URL", catalog)
     monkeypatch.setenv("SENDENSE_HUB_STATE_DIR", str(tmp_path))
     runner = CliRunner()
+    (tmp_path / "fresh.db").touch()
     assert "catalog none" in runner.invoke(cli.app, ["db", "current"]).stdout
     assert runner.invoke(cli.app, ["db", "upgrade"]).exit_code == 0
     assert "catalog none" not in runner.invoke(cli.app, ["db", "current"]).stdout
