@@ -1,5 +1,6 @@
 """The catalog's database: read and write transactions, and its schema."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ class Catalog:
             else self._engine.execution_options(isolation_level="REPEATABLE READ")
         )
         self._writing = self._engine.execution_options(sendense_write=True)
+        self._writer = threading.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -106,7 +108,11 @@ class Catalog:
         On SQLite it begins IMMEDIATE, so what it reads stays true until it
         commits. Raises CatalogUnavailable, also when the commit fails.
         """
-        with self.translated(), Session(self._writing, expire_on_commit=False) as session:
+        with (
+            self._turn_to_write(),
+            self.translated(),
+            Session(self._writing, expire_on_commit=False) as session,
+        ):
             yield session
             session.commit()
 
@@ -162,6 +168,23 @@ class Catalog:
     def close(self) -> None:
         """Close the idle connections. May be called twice."""
         self._engine.dispose()
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Threads that write to SQLite queue here: the wait in SQLite polls, ever more
+        rarely, and some of many writers would wait a second for others' milliseconds.
+
+        Raises CatalogUnavailable.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=LOCK_TIMEOUT_S):
+            raise CatalogUnavailable(f"{self}: another transaction does not end")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @contextmanager
     def _schema_change(self) -> Iterator[Connection]:
