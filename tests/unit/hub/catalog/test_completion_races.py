@@ -60,6 +60,8 @@ def sealed(parts: Parts, story: Story, tmp_path: Path) -> BackupJob:
     """A running job of two disks, all sealed, in a repository that has its folder."""
     repository = create_repository(parts, name="real", path=str(tmp_path / "real"), default=False)
     job = story.start(repository=repository.id)
+    # As its uploads make it.
+    (tmp_path / "real" / job.vm_backup_context_id / job.id).mkdir(parents=True)
     story.open(job, frozen(0), frozen(1))
     story.seal(job, 0)
     story.seal(job, 1)
