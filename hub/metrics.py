@@ -25,7 +25,7 @@ class Metrics:
         )
         self.removals_pending = Gauge(
             "sendense_hub_removals_pending",
-            "Folders and files of deleted jobs that are still to be removed",
+            "Folders and files of deleted or unsuccessful jobs that are still to be removed",
             registry=self.registry,
         )
         self.bytes_received = Counter(

@@ -280,9 +280,9 @@ class BackupDisk(Base):
 
 
 class FileRemoval(Base):
-    """A file or folder of a repository whose rows were deleted, until it is removed, too.
+    """A file or folder of a job that was deleted or did not succeed, until it is removed, too.
 
-    Written in the transaction that deletes the rows. What is not in this table is
+    Written in the transaction that deletes the rows or ends the job. What is not in this table is
     never removed for having no rows: an older copy of the catalog must not cost
     the restore points that it does not know.
     """

@@ -7,6 +7,8 @@ link that is drained by the test.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -319,15 +321,19 @@ def test_retry_of_a_job_that_is_deleted_meanwhile_starts_nothing(
     story.fail(failed)
     deleted: list[Callable[[], object]] = []
 
-    def delete(connection: object) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(delete_backup, parts, failed.id, cascade=False).result(WAIT_S)
-        deleted.append(delete)
+    # Of its own: the transaction that is about to begin has its turn to write.
+    with closing(Catalog(catalog.url.render_as_string(hide_password=False))) as other:
 
-    # On SQLite the transaction has begun by its first statement: nobody else writes then.
-    writes = "BEGIN IMMEDIATE" if catalog.engine.dialect.name == "sqlite" else "FOR UPDATE"
-    with once(catalog, writes, delete), pytest.raises(JobNotFound):
-        retry_backup(parts, failed.id)
+        def delete(connection: object) -> None:
+            elsewhere = replace(parts, catalog=other)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(delete_backup, elsewhere, failed.id, cascade=False).result(WAIT_S)
+            deleted.append(delete)
+
+        # On SQLite the transaction has begun by its first statement: nobody else writes then.
+        writes = "BEGIN IMMEDIATE" if catalog.is_sqlite else "FOR UPDATE"
+        with once(catalog, writes, delete), pytest.raises(JobNotFound):
+            retry_backup(parts, failed.id)
     assert deleted
     assert all_jobs(catalog) == []
     assert site.told() == []
