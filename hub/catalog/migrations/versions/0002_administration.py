@@ -30,7 +30,7 @@ INDEXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     # Before the longer one: InnoDB checks the foreign key by the first that fits, and
     # would lock the repository with every change of a job's status.
     ("ix_backup_jobs_repository_id", "backup_jobs", ("repository_id",)),
-    ("ix_backup_jobs_listed", "backup_jobs", LISTED),
+    ("ix_backup_jobs_listed", "backup_jobs", (*LISTED, "vm_backup_context_id")),
     ("ix_backup_jobs_listed_of_repository", "backup_jobs", ("repository_id", *LISTED)),
     ("ix_backup_jobs_listed_of_context", "backup_jobs", ("vm_backup_context_id", *LISTED)),
     (
