@@ -3,16 +3,14 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from hub.catalog.engine import Catalog
 from hub.config import HubSettings
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
-from hub.main import Hub
 from tests.unit.hub.fake_agent import FakeAgent, FakeVm
-from tests.unit.hub.running_hub import RunningHub
+from tests.unit.hub.running_hub import RunningHub, running
 
 
 @pytest.fixture
@@ -34,8 +32,8 @@ def settings(tmp_path: Path) -> HubSettings:
 
 @pytest.fixture
 def hub(settings: HubSettings) -> Iterator[RunningHub]:
-    with Hub(settings) as running, grpc.insecure_channel(str(running.address)) as channel:
-        yield RunningHub(running, channel)
+    with running(settings) as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from hub.catalog.repositories import find_repository
+from hub.config import HubSettings
 from hub.main import Hub
 from sendense.clusters import CLUSTER_BYTES
 from sendense.codec import ClusterDecoder, from_frame
@@ -129,6 +130,13 @@ class RunningHub:
             for path in folder.rglob("*")
             if path.is_file() and path.name != "sendense-repository.json"
         }
+
+
+@contextmanager
+def running(settings: HubSettings) -> Iterator[RunningHub]:
+    """A hub of these settings, until the block ends."""
+    with Hub(settings) as hub, grpc.insecure_channel(str(hub.address)) as channel:
+        yield RunningHub(hub, channel)
 
 
 def refused(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, dict[str, str]]:

@@ -14,6 +14,7 @@ from sqlalchemy import inspect, text
 from hub.catalog.engine import Catalog
 from hub.catalog.repositories import add_repository
 from tests.mariadb_server import MariadbServer
+from tests.unit.hub.catalog.engines import MARIADB
 from tests.unit.hub.catalog.story import Story
 
 NOON = datetime(2025, 10, 8, 12, 5, 59, 123456, tzinfo=UTC)
@@ -37,7 +38,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+@pytest.fixture(params=["sqlite", MARIADB])
 def engine_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

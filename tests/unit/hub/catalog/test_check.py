@@ -17,12 +17,9 @@ from hub.catalog.check import (
 from hub.catalog.engine import Catalog
 from hub.catalog.models import BackupJob
 from hub.jobs.states import Event
+from tests.unit.hub.catalog.engines import on_sqlite
 from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
-on_mariadb = pytest.mark.parametrize(
-    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
-on_sqlite = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 OTHER = type(PGTEST)(site="lab", instance_uuid="uuid-2", moref="vm-2", name="other")
 
 

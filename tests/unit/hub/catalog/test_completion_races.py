@@ -24,6 +24,7 @@ from hub.jobs.repositories import create_repository
 from hub.jobs.states import Status
 from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.conftest import Clock
+from tests.unit.hub.catalog.engines import on_mariadb
 from tests.unit.hub.catalog.faults import (
     DEADLOCK,
     LOCK_TIMEOUT,
@@ -35,9 +36,6 @@ from tests.unit.hub.catalog.faults import (
 )
 from tests.unit.hub.catalog.story import Story, frozen
 
-on_mariadb = pytest.mark.parametrize(
-    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
 WAIT_S = 30
 # The completion's statements that lock or change rows, in order.
 STEPS = (

@@ -16,11 +16,8 @@ from hub.catalog.engine import Catalog
 from hub.catalog.hub_lock import CatalogTaken, HubLock
 from hub.errors import CatalogUnavailable
 from tests.mariadb_server import MariadbServer
+from tests.unit.hub.catalog.engines import on_mariadb, on_sqlite
 
-on_mariadb = pytest.mark.parametrize(
-    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
-on_sqlite = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 WAIT_S = 30
 WAITING = "SELECT id FROM information_schema.processlist WHERE state = 'User lock'"
 

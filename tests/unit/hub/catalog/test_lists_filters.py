@@ -30,6 +30,7 @@ WAYS = {
     "sorted": {},
     "growing_periods": {"SORTED_JOBS": 0},
     "walked": {"SORTED_JOBS": 0, "CONTEXTS_OF_A_RARE_NAME": 0},
+    "walked_by_name": {"SORTED_JOBS": 0, "CONTEXTS_OF_A_RARE_NAME": 0, "CONTEXTS_TO_NAME": 0},
 }
 PLACES: list[dict[str, str]] = [
     {},

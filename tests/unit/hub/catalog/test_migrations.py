@@ -23,12 +23,9 @@ from hub.jobs.states import Event
 from shared.errors import ConfigurationError
 from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.conftest import NOON
+from tests.unit.hub.catalog.engines import on_mariadb, on_sqlite
 from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
-on_mariadb = pytest.mark.parametrize(
-    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
-on_sqlite = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 OLDEST = revisions()[0].name
 CHANGES = ("CREATE ", "ALTER ", "DROP ")
 # Statements of the way down that make something, before the first that drops.

@@ -11,12 +11,8 @@ from hub.catalog.engine import LOCK_TIMEOUT_S, Catalog
 from hub.catalog.lists import list_contexts
 from hub.catalog.models import BackupDisk, Base
 from tests.unit.hub.catalog.conftest import NOON, Clock
+from tests.unit.hub.catalog.engines import on_mariadb
 from tests.unit.hub.catalog.story import PGTEST, Story, frozen
-
-on_mariadb = pytest.mark.parametrize(
-    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
-
 
 FOREIGN_KEYS = {
     ("vm_backup_contexts", "repository_id", "backup_repositories", None),

@@ -32,6 +32,7 @@ from hub.jobs.states import BackupType, Event, Status
 from sendense.v1 import agent_session_pb2, inventory_pb2
 from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.conftest import Clock
+from tests.unit.hub.catalog.engines import on_mariadb
 from tests.unit.hub.catalog.faults import (
     LOCK_TIMEOUT,
     LOST,
@@ -42,9 +43,6 @@ from tests.unit.hub.catalog.faults import (
 )
 from tests.unit.hub.catalog.story import Story, frozen
 
-on_mariadb = pytest.mark.parametrize(
-    "engine_name", [pytest.param("mariadb", marks=pytest.mark.mariadb)], indirect=True
-)
 WAIT_S = 60
 # Statements of the transaction that inserts a job, in order.
 STEPS = (

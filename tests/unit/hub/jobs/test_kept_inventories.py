@@ -1,28 +1,18 @@
 """What a hub knows of sites whose agents did not come since it started."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import grpc
 
 from hub.catalog.engine import Catalog
 from hub.catalog.inventories import keep_inventory, kept_inventories
 from hub.config import HubSettings
 from hub.jobs.kept_inventories import packed, unpacked
-from hub.main import Hub
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import inventory_pb2
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm
-from tests.unit.hub.running_hub import RunningHub, refusal
+from tests.unit.hub.running_hub import RunningHub, refusal, running
 
 PGTEST1 = FakeVm()
 WEB = FakeVm(name="ウェブ", moref="vm-2", instance_uuid="5020-web")
-
-
-@contextmanager
-def running(settings: HubSettings) -> Iterator[RunningHub]:
-    with Hub(settings) as hub, grpc.insecure_channel(str(hub.address)) as channel:
-        yield RunningHub(hub, channel)
 
 
 def listed(hub: RunningHub, **filters: object) -> list[tuple[str, str, bool]]:

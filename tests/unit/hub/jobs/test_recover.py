@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import Event, get_ident
 from typing import Any
 
-import grpc
 import pytest
 import structlog
 
@@ -20,22 +19,15 @@ from hub.config import HubSettings
 from hub.jobs import complete, left_jobs, recover
 from hub.jobs.parts import utc_now
 from hub.jobs.removals import remove_deleted_files
-from hub.main import Hub
 from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, raw_bytes
 from tests.unit.hub.jobs.backups import backed_up, delete
-from tests.unit.hub.running_hub import RunningHub
+from tests.unit.hub.running_hub import RunningHub, running
 
 DISKS = [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")]
 LEFT_BEHIND = pb.BackupWarning(code="SNAPSHOT_LEFT_BEHIND", message="remove it by hand")
-
-
-@contextmanager
-def running(settings: HubSettings) -> Iterator[RunningHub]:
-    with Hub(settings) as hub, grpc.insecure_channel(str(hub.address)) as channel:
-        yield RunningHub(hub, channel)
 
 
 @contextmanager
