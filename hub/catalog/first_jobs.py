@@ -32,6 +32,8 @@ from hub.catalog.named_index import TableByIndex
 SORTED_JOBS: Final = 20_000
 # Contexts with one name from which on the name says little of which job is meant.
 CONTEXTS_OF_A_RARE_NAME: Final = 200
+# Contexts that a question can still name one by one; of more, each job is asked for the name.
+CONTEXTS_TO_NAME: Final = 1000
 # By how much a period grows that held too few jobs, and how often, where all jobs in it
 # are looked at.
 GROWTH: Final = 4
@@ -74,16 +76,21 @@ def first_jobs(
     if len(contexts) <= CONTEXTS_OF_A_RARE_NAME:
         scope = [OF_CONTEXT.c.vm_backup_context_id.in_(contexts)]
         for near in _growing_periods(session, keys, rows, runs):
-            job_ids = _in_ranges(session, near, rows, scope)
+            job_ids = _in_ranges(session, near, rows, OF_CONTEXT, scope)
             if len(job_ids) == rows:
                 return job_ids
-        return _in_ranges(session, keys, rows, scope)
+        return _in_ranges(session, keys, rows, OF_CONTEXT, scope)
     # So many have the name that the page is full soon, unless their jobs lie elsewhere.
-    named = [*scope, _name(jobs) == vm_name]
+    of_these = len(contexts) <= CONTEXTS_TO_NAME
+    named = [
+        *scope,
+        jobs.c.vm_backup_context_id.in_(contexts) if of_these else _name(jobs) == vm_name,
+    ]
+    first = _in_ranges if of_these else _merged
     for number, near in enumerate(_growing_periods(session, keys, rows, runs)):
         if number == WALKS:
             return _sorted(session, keys, rows, contexts)
-        job_ids = _merged(session, near, rows, jobs, named)
+        job_ids = first(session, near, rows, jobs, named)
         if len(job_ids) == rows:
             return job_ids
     return _merged(session, keys, rows, jobs, named)
@@ -130,12 +137,17 @@ def _sorted(session: Session, keys: JobKeys, rows: int, contexts: Sequence[str])
 
 
 def _in_ranges(
-    session: Session, keys: JobKeys, rows: int, scope: Sequence[ColumnElement[bool]]
+    session: Session,
+    keys: JobKeys,
+    rows: int,
+    jobs: TableByIndex,
+    scope: Sequence[ColumnElement[bool]],
 ) -> Sequence[str]:
-    """Of the period's entries alone: one range for each context, status and type."""
+    """Of the period's entries alone: one range for each status and type, and what the index
+    begins with."""
     statuses, kinds = (list(dict.fromkeys(values)) for values in zip(*keys.ranges(), strict=True))
-    values = [OF_CONTEXT.c.status.in_(statuses), OF_CONTEXT.c.backup_type.in_(kinds)]
-    return session.scalars(first_keys(keys, rows, OF_CONTEXT, [*scope, *values])).all()
+    values = [jobs.c.status.in_(statuses), jobs.c.backup_type.in_(kinds)]
+    return session.scalars(first_keys(keys, rows, jobs, [*scope, *values])).all()
 
 
 def _growing_periods(session: Session, keys: JobKeys, rows: int, runs: int) -> Iterator[JobKeys]:
