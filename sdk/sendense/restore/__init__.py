@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -48,7 +49,8 @@ def restore_disk(
         # Raw clusters of a QCOW2 file are aligned, which costs less than one cluster a frame.
         expected = header.cluster_count * CLUSTER_BYTES if format == "raw" else header.payload_bytes
         target.check_space(expected)
-        with target:
+        with closing(target):
+            target.open()
             _receive(stream, target, format, progress, threads or default_threads())
             root_digest = stream.check_root()
             target.commit()

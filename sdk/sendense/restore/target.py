@@ -12,23 +12,27 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from sendense.errors import TargetExists, TargetUnusable, TargetWriteFailed
 from sendense.restore.early_sync import EarlySync
 
 # How a program asks for it; the command says it in its own words.
 TO_REPLACE: Final = "pass overwrite=True"
+_OPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Target:
-    """A context manager: the partial file exists inside; without `commit` it is removed."""
+    """The partial file between `open` and `close`; without `commit`, `close` removes it.
+
+    `close` removes it also when an interrupt (Ctrl-C) ended `open` at any place.
+    """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path.absolute()
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._overwrite = overwrite
+        self._opening = False
         self._fd: int | None = None
         self._early: EarlySync | None = None
 
@@ -68,33 +72,35 @@ class Target:
                 metadata={"needed_bytes": str(needed_bytes), "free_bytes": str(free_bytes)},
             )
 
-    def __enter__(self) -> Self:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    def open(self) -> None:
+        """Make the partial file. Raises TargetUnusable, TargetWriteFailed."""
+        self._opening = True
         try:
-            fd = os.open(self._partial, flags, 0o666)
+            self._fd = os.open(self._partial, os.O_CREAT | _OPEN_FLAGS, 0o666)
         except OSError as error:
             raise TargetUnusable(f"{self._partial} cannot be created: {error.strerror}") from error
-        try:
-            self._claim(fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        self._early = EarlySync(fd)
-        return self
+        self._claim(self._fd)
+        self._early = EarlySync(self._fd)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        fd, self._fd = self._fd, None
-        if fd is None:
+    def close(self) -> None:
+        """Remove the partial file, unless it was committed or is another restore's.
+
+        May be called twice.
+        """
+        if not self._opening:
             return
+        fd = self._fd
         with suppress(OSError):
-            self._partial.unlink(missing_ok=True)
-        self._close(fd)
+            if fd is None:
+                # Interrupted between the file's creation and knowing its number.
+                fd = os.open(self._partial, _OPEN_FLAGS)
+            if self._lock(fd):
+                self._partial.unlink()
+        self._opening, self._fd = False, None
+        if self._early is not None:
+            self._early.close()
+        if fd is not None:
+            os.close(fd)
 
     def resize(self, length_bytes: int) -> None:
         """Give the file its size; what is not written reads as zeros. Raises TargetWriteFailed."""
@@ -132,8 +138,7 @@ class Target:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        fd, self._fd = self.fd, None
-        self._close(fd)
+        self.close()
 
     @contextmanager
     def write_errors(self) -> Iterator[None]:
@@ -151,20 +156,12 @@ class Target:
         assert self._early is not None, "the target is not open"
         return self._early
 
-    def _close(self, fd: int) -> None:
-        self._early_sync.close()
-        os.close(fd)
-
     def _claim(self, fd: int) -> None:
         """Make the partial file ours and empty; another restore's is left alone."""
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise TargetUnusable(f"{self._partial} is not a file", reason="TARGET_NOT_A_FILE")
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one who held the lock may have given this very file its final name.
-            ours = os.path.samestat(os.fstat(fd), os.lstat(self._partial))
-        except (BlockingIOError, FileNotFoundError):
-            ours = False
+            ours = self._lock(fd)
         except OSError as error:
             raise TargetUnusable(f"{self._partial} cannot be locked: {error.strerror}") from error
         if not ours:
@@ -173,6 +170,18 @@ class Target:
             )
         with self.write_errors():
             os.ftruncate(fd, 0)
+
+    def _lock(self, fd: int) -> bool:
+        """Whether the open file is now ours alone, and still is the partial file."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one who held the lock may have given this very file its final name.
+            opened = os.fstat(fd)
+            return stat.S_ISREG(opened.st_mode) and os.path.samestat(
+                opened, os.lstat(self._partial)
+            )
+        except (BlockingIOError, FileNotFoundError):
+            return False
 
     def _rename(self) -> None:
         if self._overwrite:
