@@ -163,7 +163,9 @@ class BackupJob:
         changed, full_reason = self._changes(snapshot, disk, plan)
         self.cancellation.check()
         with ExitStack() as stack:
-            reader = stack.enter_context(self._tools.site.open_disk(snapshot, disk))
+            reader = stack.enter_context(
+                self._tools.site.open_disk(snapshot, disk, self.cancellation)
+            )
             areas = changed if changed is not None else _allocated(reader, disk)
             areas = to_clusters(areas, disk.capacity_bytes)
             _log.info(

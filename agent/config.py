@@ -10,7 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from agent.pipeline import DEFAULT_THREADS
-from agent.vsphere.settings import VsphereSettings
+from agent.vsphere.settings import (
+    DEFAULT_NFC_BUFFERS_MIB,
+    DEFAULT_NFC_CONNECTIONS,
+    DEFAULT_SNAPSHOT_AGE_ALARM_H,
+    DEFAULT_SNAPSHOT_COUNT_ALARM,
+    VsphereSettings,
+)
 from sendense.channel import open_channel
 from sendense.codec import DEFAULT_LEVEL
 from sendense.errors import InvalidArgument
@@ -22,6 +28,9 @@ from shared.settings import (
     warn_of_unknown_variables,
 )
 from shared.site_names import checked_site_name
+
+DEFAULT_SAMPLE_FRACTION = 0.001
+DEFAULT_SAMPLE_LEAST = 64
 
 PASSWORD_VARIABLE = "SENDENSE_AGENT_VSPHERE__PASSWORD"
 
@@ -61,6 +70,16 @@ class AgentSettings(FileSettings):
     compress_threads: Annotated[int, Field(ge=1, le=256)] = DEFAULT_THREADS
     compression_level: Annotated[int, Field(ge=1, le=19)] = DEFAULT_LEVEL
     inventory_interval_s: Annotated[float, Field(gt=0)] = 60.0
+    # Of the clusters that change tracking calls unchanged, read and compared at each increment.
+    sample_fraction: Annotated[float, Field(ge=0, le=1)] = DEFAULT_SAMPLE_FRACTION
+    sample_least: Annotated[int, Field(ge=1, le=1 << 20)] = DEFAULT_SAMPLE_LEAST
+    # A VM's snapshots that are not the agent's: older, or more, than this is told at each job.
+    snapshot_age_alarm_h: Annotated[float, Field(gt=0)] = DEFAULT_SNAPSHOT_AGE_ALARM_H
+    snapshot_count_alarm: Annotated[int, Field(ge=0)] = DEFAULT_SNAPSHOT_COUNT_ALARM
+    # Of one ESXi host, for all jobs together; vCenter documents 52 connections a host,
+    # and a host has about 48 MiB of buffers for all its clients.
+    nfc_connections_per_host: Annotated[int, Field(ge=1, le=52)] = DEFAULT_NFC_CONNECTIONS
+    nfc_buffers_mib_per_host: Annotated[int, Field(ge=2, le=48)] = DEFAULT_NFC_BUFFERS_MIB
 
 
 def load_config(path: Path | None) -> tuple[AgentSettings, VsphereSettings]:
@@ -90,6 +109,10 @@ def load_config(path: Path | None) -> tuple[AgentSettings, VsphereSettings]:
         ca_file=folder / section.ca_file if section.ca_file is not None else None,
         transport=section.transport,
         site=settings.site,
+        nfc_connections_per_host=settings.nfc_connections_per_host,
+        nfc_buffers_mib_per_host=settings.nfc_buffers_mib_per_host,
+        snapshot_age_alarm_h=settings.snapshot_age_alarm_h,
+        snapshot_count_alarm=settings.snapshot_count_alarm,
     )
     try:
         vsphere.host_and_port()

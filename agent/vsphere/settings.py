@@ -8,6 +8,11 @@ from shared.errors import ConfigurationError
 
 HTTPS_PORT = 443
 
+DEFAULT_NFC_CONNECTIONS = 8
+DEFAULT_NFC_BUFFERS_MIB = 32
+DEFAULT_SNAPSHOT_AGE_ALARM_H = 72.0
+DEFAULT_SNAPSHOT_COUNT_ALARM = 3
+
 
 @dataclass(frozen=True)
 class VsphereSettings:
@@ -27,6 +32,13 @@ class VsphereSettings:
     site: str
     timeout_s: float = 60
     """Longest wait for one answer of vSphere or of a host, in seconds."""
+    nfc_connections_per_host: int = DEFAULT_NFC_CONNECTIONS
+    nfc_buffers_mib_per_host: int = DEFAULT_NFC_BUFFERS_MIB
+    """Of each ESXi host, for all disks that are read at a time."""
+    snapshot_age_alarm_h: float = DEFAULT_SNAPSHOT_AGE_ALARM_H
+    """Oldest snapshot, not of the agent, that a job passes over in silence, in hours."""
+    snapshot_count_alarm: int = DEFAULT_SNAPSHOT_COUNT_ALARM
+    """Most snapshots, not of the agent, that a job passes over in silence."""
 
     def host_and_port(self) -> tuple[str, int]:
         """Raises ConfigurationError."""

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.areas import Area
+from agent.cancellation import Cancellation
 from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import NfcProtocolViolation
 from agent.transports.nfc.reader import NfcDiskReader
@@ -88,12 +89,15 @@ class VsphereSite:
         """Ascending, disjoint areas that changed since the base. Raises ChangeTrackingUnusable."""
         return change_tracking.changed_areas(self._session, snapshot, disk, base_change_id)
 
-    def open_disk(self, snapshot: JobSnapshot, disk: FrozenDisk) -> DiskReader:
+    def open_disk(
+        self, snapshot: JobSnapshot, disk: FrozenDisk, cancellation: Cancellation
+    ) -> DiskReader:
         """Open the link that the snapshot froze, on a connection of its own.
 
-        Raises TransportErrors; NfcProtocolViolation also when the file is not
-        as large as the snapshot says.
+        Raises TransportErrors, the error of `cancellation`; NfcProtocolViolation also
+        when the file is not as large as the snapshot says.
         """
+        cancellation.check()
         settings = self._session.settings
         ticket = self._tickets.for_disk(snapshot.vm_moref, disk.key)
         reader = NfcDiskReader.open(

@@ -29,8 +29,27 @@ def test_minimal_configuration_has_defaults_and_reads_the_password_beside_it(con
     assert (settings.site, settings.hub_address) == ("paris", "127.0.0.1:8443")
     assert (settings.jobs_in_parallel, settings.disks_in_parallel) == (2, 2)
     assert settings.compress_threads >= 1
+    assert (settings.sample_fraction, settings.sample_least) == (0.001, 64)
     assert (vsphere.password, vsphere.site, vsphere.transport) == (SECRET, "paris", "nbdssl")
     assert SECRET not in repr(vsphere) + repr(settings)
+    assert (vsphere.nfc_connections_per_host, vsphere.nfc_buffers_mib_per_host) == (8, 32)
+    assert (vsphere.snapshot_age_alarm_h, vsphere.snapshot_count_alarm) == (72, 3)
+
+
+def test_budget_and_alarms_of_the_file_reach_the_site(config: Path) -> None:
+    keys = {
+        "nfc_connections_per_host": 3,
+        "nfc_buffers_mib_per_host": 12,
+        "snapshot_age_alarm_h": 1.5,
+        "snapshot_count_alarm": 0,
+        "sample_fraction": 0.5,
+        "sample_least": 7,
+    }
+    config.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()) + MINIMAL)
+    settings, vsphere = load_config(config)
+    assert {key: getattr(settings, key) for key in keys} == keys
+    of_site = {key: value for key, value in keys.items() if not key.startswith("sample")}
+    assert {key: getattr(vsphere, key) for key in of_site} == of_site
 
 
 def test_environment_overrides_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +90,16 @@ def test_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
             ('site = "paris"', 'site = "paris"\njobs_in_parallel = 0'),
             "jobs_in_parallel: must be 1 or more",
         ),
+        (
+            ('site = "paris"', 'site = "paris"\nnfc_buffers_mib_per_host = 1'),
+            "nfc_buffers_mib_per_host: must be 2 or more",
+        ),
+        (
+            ('site = "paris"', 'site = "paris"\nnfc_connections_per_host = 0'),
+            "nfc_connections_per_host: must be 1 or more",
+        ),
+        (('site = "paris"', 'site = "paris"\nsample_fraction = 1.5'), "sample_fraction: must be"),
+        (('site = "paris"', 'site = "paris"\nsample_least = 0'), "sample_least: must be"),
         (('site = "paris"', 'site = "paris"\nlog_level = "loud"'), "log_level: must be 'debug'"),
         (('"password"', '"elsewhere"'), "vsphere.password_file"),
         (('password_file = "password"', ""), "vsphere.password_file"),

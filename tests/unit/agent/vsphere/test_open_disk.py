@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from agent.areas import Area
+from agent.cancellation import Cancellation
 from agent.transports.disk_reader import LARGEST_READ_BYTES, DiskReader
 from agent.transports.errors import (
     AllocationUnknown,
@@ -86,7 +87,7 @@ def test_frozen_disk_is_read_as_it_was_at_the_snapshot(
     with VsphereSite.connect(replace(settings, transport=transport)) as vsphere:
         snapshot = take(vsphere, vm)
         vm.disks[0].write(0, b"after the snapshot" * 1000)
-        with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+        with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
             assert reader.capacity_bytes == CAPACITY
             assert whole(reader) == content(1)
             assert whole(reader, longest=5 * 512 * 7) == content(1)
@@ -118,7 +119,7 @@ def test_allocated_areas_hold_all_data_of_a_huge_sparse_disk(
     for offset, data in written.items():
         vm.disks[0].write(offset, data)
     snapshot = take(vsphere, vm)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         areas = reader.allocated_areas()
         assert areas == [
             Area(0, K),
@@ -136,7 +137,7 @@ def test_host_that_refuses_the_allocation_query_is_read_all_the_same(
 ) -> None:
     simulated.behaviour.refuse_allocation_query = True
     snapshot = take(vsphere, vm)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         with pytest.raises(AllocationUnknown):
             reader.allocated_areas()
         assert whole(reader) == content(1)
@@ -150,8 +151,8 @@ def test_disks_of_a_vm_are_read_side_by_side(
     )
     snapshot = take(vsphere, vm)
     with (
-        vsphere.open_disk(snapshot, snapshot.disks[0]) as first,
-        vsphere.open_disk(snapshot, snapshot.disks[1]) as second,
+        vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as first,
+        vsphere.open_disk(snapshot, snapshot.disks[1], Cancellation()) as second,
     ):
         areas = list(pieces([Area(0, CAPACITY)], K - 512))
         both = zip(first.read(areas), second.read(areas), strict=True)
@@ -164,11 +165,11 @@ def test_broken_connection_and_read_error_are_told(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
     snapshot = take(vsphere, vm)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         simulated.faults.cut_nfc(on_read=2)
         with pytest.raises(NfcConnectionLost):
             whole(reader, longest=K)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         simulated.faults.fail_read(on_read=2)
         with pytest.raises(NfcReadFailed) as caught:
             whole(reader, longest=K)
@@ -213,7 +214,7 @@ def test_file_of_another_size_than_the_snapshot_says_is_not_read(
     snapshot = take(vsphere, vm)
     wrong = replace(snapshot.disks[0], capacity_bytes=CAPACITY + 512)
     with pytest.raises(NfcProtocolViolation, match="capacity"):
-        vsphere.open_disk(snapshot, wrong)
+        vsphere.open_disk(snapshot, wrong, Cancellation())
 
 
 @pytest.mark.parametrize("transport", ["nbdssl", "nbd"])
@@ -238,7 +239,7 @@ def test_disk_is_read_whatever_the_nfc_service_is_called(
     with VsphereSite.connect(replace(settings, transport=transport)) as vsphere:
         assert vsphere.about().api_type == api_type
         snapshot = take(vsphere, vm)
-        with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+        with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
             assert whole(reader) == content(1)
         assert vsphere._tickets._morefs == (moref,)
         ticket = vsphere._tickets.for_disk(vm.moid, snapshot.disks[0].key)
@@ -261,11 +262,11 @@ def test_ticket_of_one_disk_serves_where_that_of_the_vm_is_refused(
 ) -> None:
     setattr(simulated.behaviour, how, frozenset({"NfcGetVmFiles"}))
     snapshot = take(vsphere, vm)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         assert whole(reader) == content(1)
     simulated.behaviour.nfc_methods_forbidden = frozenset(
         {"NfcGetVmFiles", "NfcRandomAccessOpenReadonly"}
     )
     simulated.behaviour.nfc_methods_refused = frozenset()
     with pytest.raises(PermissionMissing, match="GetVmFiles"):
-        vsphere.open_disk(snapshot, snapshot.disks[0])
+        vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation())

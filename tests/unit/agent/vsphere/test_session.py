@@ -10,6 +10,7 @@ from xml.parsers.expat import ExpatError
 
 import pytest
 
+from agent.cancellation import Cancellation
 from agent.vsphere import session
 from agent.vsphere.api import vim
 from agent.vsphere.errors import (
@@ -86,7 +87,7 @@ def test_expired_session_is_renewed_in_the_middle_of_work(
         job_id="a", vm_moref=vm.moid, instance_uuid=vm.instance_uuid, quiesce=False, owner="agent-1"
     )
     end_session(settings, vsphere)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]) as reader:
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         assert reader.capacity_bytes == MIB
     end_session(settings, vsphere)
     vsphere.remove_snapshot(snapshot)

@@ -3,6 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
+from agent.cancellation import Cancellation
 from agent.vsphere import snapshot_removal
 from agent.vsphere.api import vim
 from agent.vsphere.errors import (
@@ -222,7 +223,7 @@ def test_disks_that_a_reader_kept_from_merging_are_consolidated(
     vm.reader_patience_s = 0.01
     snapshot = take(vsphere, vm)
     monkeypatch.setattr(snapshot_removal, "_REMOVE_ATTEMPTS", 1)
-    with vsphere.open_disk(snapshot, snapshot.disks[0]):
+    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()):
         with pytest.raises(SnapshotNotRemoved, match="consolidation"):
             vsphere.remove_snapshot(snapshot)
         assert vm.consolidation_needed
