@@ -20,6 +20,7 @@ from sendense.clusters import (
     REGION_CLUSTERS,
     ZERO_CLUSTER,
     ZERO_DIGEST,
+    cluster_count,
     cluster_digest,
 )
 from sendense.v1 import clusters_pb2
@@ -180,15 +181,28 @@ class ClusterEncoder:
         self._compressor = zstandard.ZstdCompressor(level=level)
 
     def encode(
-        self, first_cluster: int, data: bytes | bytearray | memoryview, *, keep_zeros: bool
+        self,
+        first_cluster: int,
+        data: bytes | bytearray | memoryview,
+        *,
+        keep_zeros: bool,
+        base_digests: bytes | None = None,
     ) -> EncodedClusters:
         """Encode consecutive clusters of one region.
 
         `data` starts at cluster `first_cluster`; when it does not end on a
         cluster boundary (the disk's end) it is padded with zeros. Zero clusters
         are left out, or kept as size 0 where `keep_zeros` (increments: the base
-        may hold old data there). The result may be empty.
+        may hold old data there).
+
+        With `base_digests`, 16 bytes for each cluster of `data`, whatever the base
+        holds already is left out, zeros as well, before anything is compressed;
+        `keep_zeros` is not looked at. The result may be empty. Raises ValueError for
+        digests of another number of clusters.
         """
+        count = cluster_count(len(data))
+        if base_digests is not None and len(base_digests) != count * DIGEST_BYTES:
+            raise ValueError(f"{len(base_digests)} bytes of digests for {count} clusters")
         if isinstance(data, memoryview):
             data = bytes(data)
         view = memoryview(data)
@@ -198,7 +212,7 @@ class ClusterEncoder:
         compressed: list[bytes] = []
         raw: list[bytes] = []
         compress = self._compressor.compress
-        for number, start in enumerate(range(0, len(data), CLUSTER_BYTES), first_cluster):
+        for index, start in enumerate(range(0, len(data), CLUSTER_BYTES)):
             cluster: memoryview | bytes = view[start : start + CLUSTER_BYTES]
             # A look at the head spares most clusters the copy into `bytes`, which
             # compares at memory speed where a memoryview does not.
@@ -206,11 +220,16 @@ class ClusterEncoder:
             if len(cluster) != CLUSTER_BYTES:
                 cluster = bytes(cluster).ljust(CLUSTER_BYTES, b"\0")
                 may_be_zero = True
-            if may_be_zero and bytes(cluster) == ZERO_CLUSTER:
-                if keep_zeros:
-                    numbers.append(number)
-                    sizes.append(ZERO_SIZE)
-                    digests.append(ZERO_DIGEST)
+            zero = may_be_zero and bytes(cluster) == ZERO_CLUSTER
+            if zero and base_digests is None and not keep_zeros:
+                continue
+            digest = ZERO_DIGEST if zero else cluster_digest(cluster)
+            if base_digests is not None and base_digests.startswith(digest, index * DIGEST_BYTES):
+                continue
+            numbers.append(first_cluster + index)
+            digests.append(digest)
+            if zero:
+                sizes.append(ZERO_SIZE)
                 continue
             stored = compress(cluster)
             if len(stored) < CLUSTER_BYTES:
@@ -219,8 +238,6 @@ class ClusterEncoder:
             else:
                 raw.append(bytes(cluster))
                 sizes.append(RAW_SIZE)
-            numbers.append(number)
-            digests.append(cluster_digest(cluster))
         return EncodedClusters(
             np.array(numbers, np.uint32),
             np.array(sizes, np.uint32),
