@@ -21,9 +21,23 @@ from sendense.errors import (
     Unavailable,
     WaitTimeout,
 )
-from sendense.models import BackupOrder, BackupStatus, BackupType, ConsistencyLevel, Protection
+from sendense.models import (
+    BackupOrder,
+    BackupStatus,
+    BackupType,
+    ConsistencyLevel,
+    Protection,
+    ReadMethod,
+)
 from sendense.restore import RestoreProgress, RestoreResult
-from sendense.v1.backup_pb2 import Backup, BackupDisk, BackupError, BackupWarning, DeletedBackups
+from sendense.v1.backup_pb2 import (
+    Backup,
+    BackupDisk,
+    BackupError,
+    BackupWarning,
+    DeletedBackups,
+    DiskSampling,
+)
 from sendense.v1.context_pb2 import (
     BackupContext,
     ChainLayer,
@@ -31,7 +45,14 @@ from sendense.v1.context_pb2 import (
     GetChangeIdResponse,
     GetDiskResponse,
 )
-from sendense.v1.inventory_pb2 import Agent, VirtualDisk, VirtualMachine, VsphereEndpoint
+from sendense.v1.inventory_pb2 import (
+    Agent,
+    VirtualDisk,
+    VirtualMachine,
+    VmAlarm,
+    VmSnapshot,
+    VsphereEndpoint,
+)
 from sendense.v1.repository_pb2 import Repository, RepositoryCheck, TestRepositoryResponse
 from sendense.v1.statistics_pb2 import CurrentTotals, DayStatistics, GetStatisticsResponse
 
@@ -53,6 +74,7 @@ __all__ = [
     "DataLoss",
     "DayStatistics",
     "DeletedBackups",
+    "DiskSampling",
     "FailedPrecondition",
     "GetChainResponse",
     "GetChangeIdResponse",
@@ -63,6 +85,7 @@ __all__ = [
     "InvalidArgument",
     "NotFound",
     "Protection",
+    "ReadMethod",
     "Repository",
     "RepositoryCheck",
     "ResourceExhausted",
@@ -76,6 +99,8 @@ __all__ = [
     "Unavailable",
     "VirtualDisk",
     "VirtualMachine",
+    "VmAlarm",
+    "VmSnapshot",
     "VsphereEndpoint",
     "WaitTimeout",
 ]

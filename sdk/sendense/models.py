@@ -31,6 +31,15 @@ class BackupType(OpenEnum):
     INCREMENTAL = 2
 
 
+class ReadMethod(OpenEnum):
+    """How the agent finds out what of a disk to send."""
+
+    UNSPECIFIED = 0
+    ALLOCATED = 1
+    CHANGED = 2
+    COMPARED = 3
+
+
 class BackupStatus(OpenEnum):
     """Where a job or a disk stands."""
 

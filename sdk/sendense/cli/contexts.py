@@ -99,4 +99,15 @@ def _context_facts(item: BackupContext) -> dict[str, str]:
         "last type": text.backup_type(item.last_backup_type),
         "last at": text.when(item.last_backup_at),
         "created": text.when(item.created_at),
+        "tracking": _tracking(item),
     }
+
+
+def _tracking(item: BackupContext) -> str:
+    if not item.HasField("tracking_distrusted_since"):
+        return ""
+    return (
+        f"distrusted since {text.when(item.tracking_distrusted_since)}: "
+        f"{item.tracking_distrusted_job_id} found changes that it had not told of; "
+        "the next backup compares every disk"
+    )

@@ -87,12 +87,16 @@ def show_disk(
                 "error": text.problem(row),
                 "type": text.backup_type(row.backup_type),
                 "base": row.base_job_id,
+                "read by": text.read_method(row.read_method),
+                "because": row.read_reason,
+                "sample": text.sampling(row.sampling) if row.HasField("sampling") else "",
                 "change id": row.disk_change_id,
                 "layer": row.qcow2_path,
                 "digest": row.root_digest,
                 "read": text.of_disk(
                     row, f"{text.size(row.bytes_read)} of {text.size(row.bytes_planned)}"
                 ),
+                "unchanged": text.size(row.bytes_unchanged) if row.bytes_unchanged else "",
                 "sent": text.of_disk(row, text.size(row.bytes_transferred)),
                 "stored": text.size(row.bytes_stored),
                 "completed": text.when(row.completed_at),

@@ -186,6 +186,5 @@ def _facts(job: Backup) -> dict[str, str]:
         "stored": text.size(job.bytes_stored),
     }
     for position, warning in enumerate(job.warnings, 1):
-        about = f"{warning.disk_label}: " if warning.disk_label else ""
-        facts[f"warning {position}"] = f"{about}{warning.message} ({warning.code})"
+        facts[f"warning {position}"] = text.warning(warning)
     return facts

@@ -74,8 +74,7 @@ def _tell(job: Backup, told: set[str], transfers: Transfers) -> None:
     """Say each state and each warning once."""
     news = [] if BackupStatus(job.status).ended else [f"{job.job_id}: {text.status(job.status)}"]
     for warning in job.warnings:
-        about = f" {warning.disk_label}:" if warning.disk_label else ""
-        news.append(f"warning:{about} {warning.message} ({warning.code})")
+        news.append(f"warning: {text.warning(warning)}")
     for line in news:
         if line not in told:
             told.add(line)

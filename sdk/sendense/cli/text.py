@@ -5,7 +5,16 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sendense import Backup, BackupDisk, BackupStatus, BackupType, ConsistencyLevel
+from sendense import (
+    Backup,
+    BackupDisk,
+    BackupStatus,
+    BackupType,
+    BackupWarning,
+    ConsistencyLevel,
+    DiskSampling,
+    ReadMethod,
+)
 
 CANCELLED = "cancelled: "
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -115,12 +124,35 @@ def consistency(value: int) -> str:
     return _name(ConsistencyLevel, value)
 
 
+def read_method(value: int) -> str:
+    """ "allocated", "changed", "compared"; empty where it was not recorded."""
+    return _name(ReadMethod, value)
+
+
+def sampling(found: DiskSampling) -> str:
+    """What a sample of the clusters that tracking called unchanged found."""
+    checked = f"{count(found.clusters_sampled, 'cluster')} called unchanged were checked"
+    if found.clusters_missed:
+        return f"{checked}; {found.clusters_missed} had changed"
+    bound = found.undetected_clusters_bound
+    drawn_from = found.clusters_drawn_from
+    return f"{checked}, none had changed: with 95 % confidence fewer than {bound} of {drawn_from}"
+
+
+def warning(told: BackupWarning) -> str:
+    """A warning in one line, with its disk and its code."""
+    about = f"{told.disk_label}: " if told.disk_label else ""
+    if told.message.startswith(told.disk_label):
+        about = ""
+    return f"{about}{told.message} ({told.code})"
+
+
 def plain(text: str) -> str:
     """Someone else's text without characters that a terminal would obey."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _name(kind: type[BackupStatus | BackupType | ConsistencyLevel], value: int) -> str:
+def _name(kind: type[BackupStatus | BackupType | ConsistencyLevel | ReadMethod], value: int) -> str:
     known = kind(value)
     if known == 0:
         return str(value) if value else ""

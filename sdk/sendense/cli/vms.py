@@ -81,6 +81,7 @@ def _remarks(vm: VirtualMachine) -> str:
     remarks = [] if vm.agent_connected else ["agent away"]
     if vm.snapshot_count:
         remarks.append(text.count(vm.snapshot_count, "snapshot"))
+    remarks += [f"{alarm.message} ({alarm.code})" for alarm in vm.alarms]
     remarks += [
         f"{disk.label}: {disk.not_protectable_reason}"
         for disk in vm.disks
