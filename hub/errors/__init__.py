@@ -49,6 +49,7 @@ from hub.errors.serving import (
     TooManyStreams,
 )
 from hub.errors.uploads import (
+    DiskHasNoBase,
     DiskNotUploadable,
     FrameDamaged,
     FrameRefused,
@@ -82,6 +83,7 @@ __all__ = [
     "ChainDamaged",
     "ChangeIdNotFound",
     "ContextNotFound",
+    "DiskHasNoBase",
     "DiskNotFound",
     "DiskNotUploadable",
     "FrameDamaged",

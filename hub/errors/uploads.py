@@ -62,6 +62,18 @@ class UploadStalled(SendenseError):
 
 
 @dataclass(eq=False)
+class DiskHasNoBase(SendenseError):
+    """The digests of a disk's base were asked for, but it is backed up without one."""
+
+    code: ClassVar[str] = "DISK_HAS_NO_BASE"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "disk {disk_index} of {job_id} has no base: all of it is backed up"
+
+    job_id: str
+    disk_index: int
+
+
+@dataclass(eq=False)
 class FrameRefused(SendenseError):
     """A frame breaks a rule of the format."""
 

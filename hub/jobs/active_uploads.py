@@ -1,4 +1,4 @@
-"""The uploads that are going on: one a disk."""
+"""The streams of jobs' disks that are going on: uploads, one a disk, and readers of bases."""
 
 import threading
 from typing import Final, Protocol
@@ -8,7 +8,7 @@ import structlog
 from hub.errors import UploadActive
 from shared.errors import SendenseError
 
-# How long an upload may take to notice that it is to end, before its RPC is
+# How long a stream may take to notice that it is to end, before its RPC is
 # cancelled, and after that.
 NOTICE_S: Final = 5.0
 RELEASE_S: Final = 20.0
@@ -16,8 +16,8 @@ RELEASE_S: Final = 20.0
 _log = structlog.get_logger(__name__)
 
 
-class Upload(Protocol):
-    """What others may do to an upload."""
+class DiskStream(Protocol):
+    """What others may do to an upload and to a reader of a base."""
 
     job_id: str
     disk_index: int
@@ -25,17 +25,32 @@ class Upload(Protocol):
 
     def abort(self, error: SendenseError) -> None: ...
 
-    def expire(self, limit_s: float) -> None: ...
-
     def cancel_rpc(self) -> None: ...
 
 
+class Upload(DiskStream, Protocol):
+    """An upload."""
+
+    def expire(self, limit_s: float) -> None: ...
+
+
+class Reader(DiskStream, Protocol):
+    """A reader of a disk's base."""
+
+    def finish(self) -> None: ...
+
+
 class ActiveUploads:
-    """Thread-safe."""
+    """Thread-safe.
+
+    A reader lives no longer than its job runs and its disk is not sealed. An idle one
+    has no deadline of its own: an agent may read long what one answer told it of.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uploads: dict[tuple[str, int], Upload] = {}
+        self._readers: set[Reader] = set()
 
     def enter(self, upload: Upload) -> None:
         """Claim the upload's disk. Raises UploadActive."""
@@ -52,10 +67,33 @@ class ActiveUploads:
             if self._uploads.get(key) is upload:
                 del self._uploads[key]
 
+    def enter_reader(self, reader: Reader) -> None:
+        """A reader of the disk's base begins. Enter before its rows are looked at."""
+        with self._lock:
+            self._readers.add(reader)
+
+    def leave_reader(self, reader: Reader) -> None:
+        """It has ended; one that never entered may leave too."""
+        with self._lock:
+            self._readers.discard(reader)
+
+    def finish_readers(self, job_id: str, disk_index: int) -> None:
+        """The disk is sealed: nobody needs to know its base any more."""
+        with self._lock:
+            key = (job_id, disk_index)
+            readers = [one for one in self._readers if (one.job_id, one.disk_index) == key]
+        for reader in readers:
+            reader.finish()
+
     def count(self) -> int:
         """Uploads going on."""
         with self._lock:
             return len(self._uploads)
+
+    def reader_count(self) -> int:
+        """Readers of bases."""
+        with self._lock:
+            return len(self._readers)
 
     def job_ids(self) -> set[str]:
         """Jobs of which something is being uploaded."""
@@ -70,23 +108,24 @@ class ActiveUploads:
             upload.expire(limit_s)
 
     def stop(self, error: SendenseError) -> None:
-        """End all uploads, without waiting for them."""
-        with self._lock:
-            uploads = list(self._uploads.values())
-        for upload in uploads:
-            upload.abort(error)
+        """End all streams, without waiting for them."""
+        for stream in self._streams():
+            stream.abort(error)
 
     def abort_job(self, job_id: str, error: SendenseError) -> None:
-        """End the uploads of a job and wait until they closed their files."""
-        with self._lock:
-            uploads = [u for u in self._uploads.values() if u.job_id == job_id]
-        for upload in uploads:
-            upload.abort(error)
-        for upload in uploads:
-            if upload.released.wait(NOTICE_S):
+        """End the streams of a job and wait until they closed their files."""
+        streams = [stream for stream in self._streams() if stream.job_id == job_id]
+        for stream in streams:
+            stream.abort(error)
+        for stream in streams:
+            if stream.released.wait(NOTICE_S):
                 continue
-            upload.cancel_rpc()
-            if not upload.released.wait(RELEASE_S):
+            stream.cancel_rpc()
+            if not stream.released.wait(RELEASE_S):
                 _log.error(
-                    "upload_does_not_end", job_id=upload.job_id, disk_index=upload.disk_index
+                    "upload_does_not_end", job_id=stream.job_id, disk_index=stream.disk_index
                 )
+
+    def _streams(self) -> list[DiskStream]:
+        with self._lock:
+            return [*self._uploads.values(), *self._readers]

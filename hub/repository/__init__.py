@@ -1,5 +1,6 @@
 """Layers, manifests and chains: the files of a backup repository (docs/formats.md)."""
 
+from hub.repository.base_reader import BaseReader
 from hub.repository.chain import Chain
 from hub.repository.errors import (
     LayerDamaged,
@@ -13,6 +14,7 @@ from hub.repository.leftovers import KnownJobs
 from hub.repository.repository import Repository
 
 __all__ = [
+    "BaseReader",
     "Chain",
     "DurablePoint",
     "KnownJobs",

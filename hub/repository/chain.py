@@ -11,10 +11,9 @@ import numpy.typing as npt
 from hub.repository.errors import LayerDamaged
 from hub.repository.files import Descriptors
 from hub.repository.lineage import open_lineage
-from hub.repository.region_view import RegionView
+from hub.repository.region_view import RegionView, sealed_region
 from sendense.clusters import REGION_CLUSTERS
 from sendense.codec import RAW_SIZE, EncodedClusters
-from sendense.digests import clusters_in_region
 
 BATCH_BYTES: Final = 1 << 20
 
@@ -71,17 +70,10 @@ class Chain:
         """
         for row in self._regions:
             if int(row["visible_clusters"]):
-                yield from self._region_batches(row)
+                yield from self._region_batches(int(row["region"]))
 
-    def _region_batches(self, row: np.void) -> Iterator[EncodedClusters]:
-        region = int(row["region"])
-        view = RegionView(clusters_in_region(region, self.capacity_bytes))
-        for age, manifest in reversed(list(enumerate(self._layers))):
-            view.overlay(manifest.frames(region), age)
-        if view.digest() != row["digest"].tobytes():
-            raise LayerDamaged(
-                self._layers[0].layer, f"region {region} of its chain is not what was sealed"
-            )
+    def _region_batches(self, region: int) -> Iterator[EncodedClusters]:
+        view = sealed_region(self._layers, region)
         visible = view.visible()
         ends = np.cumsum(view.sizes[visible], dtype=np.int64)
         cuts = np.searchsorted(ends, np.arange(BATCH_BYTES, int(ends[-1]), BATCH_BYTES), "right")

@@ -35,6 +35,23 @@ def open_lineage(files: Descriptors, layer: str) -> list[SealedManifest]:
     return manifests
 
 
+def open_base(files: Descriptors, base: LayerBase, capacity_bytes: int) -> list[SealedManifest]:
+    """The lineage of the base of a disk of that size, newest first.
+
+    Raises LayerDamaged: it is not the base that the catalog names, it is larger than
+    the disk, or one below it is not what it was made on.
+    """
+    layers = open_lineage(files, base.path)
+    check_base(layers[0], base)
+    if layers[0].capacity_bytes > capacity_bytes:
+        raise LayerDamaged(
+            base.path,
+            f"is larger ({layers[0].capacity_bytes} bytes) than the disk to be backed up "
+            f"({capacity_bytes} bytes): it cannot be its base",
+        )
+    return layers
+
+
 def check_base(found: SealedManifest, expected: LayerBase) -> None:
     """Raise LayerDamaged unless the layer is that of the expected job, disk and change id."""
     identity = found.header.identity

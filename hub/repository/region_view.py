@@ -1,13 +1,15 @@
 """One region of a disk as the guest sees it: the newest layer wins, cluster by cluster."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from hub.repository.errors import LayerDamaged
+from hub.repository.journal import SealedManifest
 from hub.repository.records import FrameRecord
 from sendense.clusters import DIGEST_BYTES, REGION_CLUSTERS, ZERO_DIGEST
 from sendense.codec import ZERO_SIZE
-from sendense.digests import region_digest
+from sendense.digests import clusters_in_region, region_digest, zero_region_digest
 
 _ZERO_DIGEST = np.frombuffer(ZERO_DIGEST, np.uint8)
 
@@ -42,3 +44,22 @@ class RegionView:
     def digest(self) -> bytes:
         """The region's digest, 32 bytes."""
         return region_digest(self.digests.tobytes())
+
+
+def sealed_region(layers: Sequence[SealedManifest], region: int) -> RegionView:
+    """A region of the disk that a chain's newest layer was sealed with, checked.
+
+    `layers` are the chain, newest first; their numbers in the view are the places in
+    it. Raises LayerDamaged: a record does not have its checksum, or the layers do not
+    make the region that was sealed.
+    """
+    newest = layers[0]
+    clusters = clusters_in_region(region, newest.capacity_bytes)
+    view = RegionView(clusters)
+    for age, manifest in reversed(list(enumerate(layers))):
+        view.overlay(manifest.frames(region), age)
+    row = newest.footer.row(region)
+    sealed = zero_region_digest(clusters) if row is None else row["digest"].tobytes()
+    if view.digest() != sealed:
+        raise LayerDamaged(newest.layer, f"region {region} of its chain is not what was sealed")
+    return view

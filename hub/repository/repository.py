@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hub.repository.base_reader import BaseReader
 from hub.repository.chain import Chain
-from hub.repository.errors import LayerDamaged, RepositoryUnusable, os_errors_of, translated
+from hub.repository.errors import RepositoryUnusable, os_errors_of, translated
 from hub.repository.facts import LayerBase, LayerIdentity, Space
 from hub.repository.files import (
     Descriptors,
@@ -20,7 +21,7 @@ from hub.repository.files import (
 from hub.repository.journal import SealedManifest
 from hub.repository.layer_writer import LayerWriter
 from hub.repository.leftovers import KnownJobs, Leftovers, remove_if_empty
-from hub.repository.lineage import check_base, open_lineage
+from hub.repository.lineage import check_base, open_base, open_lineage
 from hub.repository.manifest import ManifestHeader
 from hub.repository.mark import FORMAT, facts_bytes, mark_bytes, read_mark
 from hub.repository.paths import (
@@ -167,7 +168,19 @@ class Repository:
         that cannot be a layer's.
         """
         checked_layer_path(base.path)
-        return self._opened_base(base).footer.root_digest
+        with Descriptors(self.path) as files:
+            newest: SealedManifest = open_lineage(files, base.path)[0]
+            check_base(newest, base)
+            return newest.footer.root_digest
+
+    def open_base(self, base: LayerBase, capacity_bytes: int) -> BaseReader:
+        """Open the base of a disk of that size, to read what it holds.
+
+        Raises LayerDamaged (it is not what the catalog says, cannot be read, is larger
+        than the disk), InvalidArgument for a path that cannot be a layer's.
+        """
+        checked_layer_path(base.path)
+        return BaseReader(self.path, base, capacity_bytes)
 
     def open_chain(self, layer_paths: Sequence[str]) -> Chain:
         """Open a layer and those below it, newest first, as the catalog names them.
@@ -242,20 +255,8 @@ class Repository:
         """Open the whole chain below, so that a broken one is told before the upload."""
         if len(backing_name(layer, checked_layer_path(base.path)).encode()) > BACKING_NAME_LIMIT:
             raise InvalidArgument("job_id", "the ids are too long for a QCOW2 backing file name")
-        newest = self._opened_base(base)
-        if newest.capacity_bytes > identity.capacity_bytes:
-            raise LayerDamaged(
-                base.path,
-                f"is larger ({newest.capacity_bytes} bytes) than the disk to be backed up "
-                f"({identity.capacity_bytes} bytes): it cannot be its base",
-            )
-        return newest.footer.root_digest
-
-    def _opened_base(self, base: LayerBase) -> SealedManifest:
         with Descriptors(self.path) as files:
-            newest: SealedManifest = open_lineage(files, base.path)[0]
-            check_base(newest, base)
-        return newest
+            return open_base(files, base, identity.capacity_bytes)[0].footer.root_digest
 
     def _check_identity(self) -> None:
         """Raise RepositoryUnusable unless this repository's mark is in the folder."""

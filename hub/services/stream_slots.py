@@ -11,7 +11,7 @@ import grpc
 
 from hub.errors import TooManyStreams
 
-LIMITS: Final = {"session": 512, "watch": 256, "upload": 128, "restore": 64}
+LIMITS: Final = {"session": 512, "watch": 256, "upload": 128, "base digests": 128, "restore": 64}
 SHORT_CALLS: Final = 64
 POOL_THREADS: Final = sum(LIMITS.values()) + SHORT_CALLS
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from hub.jobs.base_digests import base_digests
 from hub.jobs.parts import Parts
 from hub.jobs.receive_disk import receive_disk
 from hub.services.stream_slots import StreamSlots
@@ -23,3 +24,10 @@ class UploadService(UploadServiceServicer):
         with status_from(context):
             self._slots.take("upload", context)
             yield from receive_disk(self._parts, request_iterator, context)
+
+    def BaseDigests(
+        self, request_iterator: Iterator[pb.BaseDigestsRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.BaseDigestsResponse]:
+        with status_from(context):
+            self._slots.take("base digests", context)
+            yield from base_digests(self._parts, request_iterator, context)
