@@ -7,8 +7,9 @@ from typing import Final
 import structlog
 
 from agent.vsphere.errors import LoginFailed
-from agent.vsphere.models import VirtualDiskInfo, VirtualMachineInfo
+from agent.vsphere.models import SnapshotInfo, VirtualDiskInfo, VirtualMachineInfo
 from agent.vsphere.site import VsphereSite
+from agent.vsphere.snapshot_tree import is_sendense
 from sendense.v1 import agent_session_pb2 as pb
 from sendense.v1 import inventory_pb2
 from shared.errors import SendenseError
@@ -123,13 +124,25 @@ def inventory_message(machines: list[VirtualMachineInfo]) -> pb.AgentInventory:
                 instance_uuid=machine.instance_uuid,
                 power_state=machine.power_state,
                 change_tracking_enabled=machine.change_tracking_enabled,
-                snapshot_count=machine.snapshot_count,
+                snapshot_count=len(machine.snapshots),
                 guest_full_name=machine.guest_full_name,
                 disks=[_disk(disk) for disk in machine.disks],
+                snapshots=[_snapshot(snapshot) for snapshot in machine.snapshots],
+                consolidation_needed=machine.consolidation_needed,
             )
             for machine in sorted(machines, key=lambda m: (m.name, m.moref))
         ]
     )
+
+
+def _snapshot(snapshot: SnapshotInfo) -> inventory_pb2.VmSnapshot:
+    message = inventory_pb2.VmSnapshot(
+        name=snapshot.name,
+        vmware_snapshot_id=snapshot.moref,
+        is_sendense=is_sendense(snapshot),
+    )
+    message.created_at.FromDatetime(snapshot.created_at)
+    return message
 
 
 def _disk(disk: VirtualDiskInfo) -> inventory_pb2.VirtualDisk:

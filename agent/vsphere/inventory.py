@@ -1,11 +1,10 @@
 """The VMs of a site, fetched as property sets: a few calls however many VMs there are."""
 
-from typing import Any
-
 from agent.vsphere.devices import disks_of, unescaped
 from agent.vsphere.models import VirtualMachineInfo
 from agent.vsphere.properties import virtual_machines
 from agent.vsphere.session import VsphereSession
+from agent.vsphere.snapshot_tree import snapshots_in
 
 _PATHS = (
     "name",
@@ -14,6 +13,7 @@ _PATHS = (
     "config.guestFullName",
     "config.template",
     "config.hardware.device",
+    "runtime.consolidationNeeded",
     "runtime.powerState",
     "snapshot",
 )
@@ -33,7 +33,8 @@ def list_virtual_machines(session: VsphereSession) -> list[VirtualMachineInfo]:
             instance_uuid=str(values["config.instanceUuid"]),
             power_state=str(values.get("runtime.powerState") or ""),
             change_tracking_enabled=bool(values.get("config.changeTrackingEnabled")),
-            snapshot_count=len(snapshots_in(values.get("snapshot"))),
+            consolidation_needed=bool(values.get("runtime.consolidationNeeded")),
+            snapshots=snapshots_in(values.get("snapshot")),
             guest_full_name=str(values.get("config.guestFullName") or ""),
             disks=disks_of(values.get("config.hardware.device")),
         )
@@ -41,14 +42,3 @@ def list_virtual_machines(session: VsphereSession) -> list[VirtualMachineInfo]:
         if values.get("config.instanceUuid") and not values.get("config.template")
     ]
     return sorted(machines, key=lambda machine: (machine.name, machine.moref))
-
-
-def snapshots_in(snapshot_info: Any) -> list[Any]:
-    """All nodes of a VM's snapshot tree, parents before children."""
-    nodes: list[Any] = []
-    waiting = list(snapshot_info.rootSnapshotList) if snapshot_info else []
-    while waiting:
-        node = waiting.pop(0)
-        nodes.append(node)
-        waiting.extend(node.childSnapshotList or [])
-    return nodes

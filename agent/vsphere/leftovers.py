@@ -1,32 +1,13 @@
-"""Whose snapshot is it: what an agent writes into its snapshots, and finding what it left."""
-
-import json
-from typing import Any
+"""Finding the snapshots that an agent left."""
 
 import structlog
 
-from agent.vsphere.devices import unescaped
-from agent.vsphere.inventory import snapshots_in
-from agent.vsphere.models import Leftover
+from agent.vsphere.models import Leftover, SnapshotInfo
 from agent.vsphere.properties import virtual_machines
 from agent.vsphere.session import VsphereSession
+from agent.vsphere.snapshot_tree import NAME_PREFIX, is_of, snapshots_in
 
 _log = structlog.get_logger(__name__)
-
-NAME_PREFIX = "sendense-"
-
-
-def description_for(owner: str, site: str, job_id: str) -> str:
-    """Says whose snapshot it is; the search goes by its beginning, which holds the owner alone."""
-    return (
-        f"{_mark(owner)}of site {json.dumps(site)}: "
-        f"job {job_id} reads this snapshot and removes it when it ends."
-    )
-
-
-def _mark(owner: str) -> str:
-    # Quoted, so that no owner's id is the beginning of another's.
-    return f"Made by the Sendense agent {json.dumps(owner)} "
 
 
 class Leftovers:
@@ -53,25 +34,23 @@ class Leftovers:
         leftovers: list[Leftover] = []
         for vm, values in found:
             vm_moref = str(vm._GetMoId())
-            for node in snapshots_in(values.get("snapshot")):
-                name = unescaped(node.name)
-                if not name.startswith(NAME_PREFIX):
+            for one in snapshots_in(values.get("snapshot")):
+                if not one.name.startswith(NAME_PREFIX):
                     continue
-                if not (node.description or "").startswith(_mark(owner)):
-                    self._tell_foreign(vm_moref, node, name)
-                elif name not in alive:
-                    leftovers.append(Leftover(vm_moref, str(node.snapshot._GetMoId()), name))
+                if not is_of(owner, one):
+                    self._tell_foreign(vm_moref, one)
+                elif one.name not in alive:
+                    leftovers.append(Leftover(vm_moref, one.moref, one.name))
         return leftovers
 
-    def _tell_foreign(self, vm_moref: str, node: Any, name: str) -> None:
+    def _tell_foreign(self, vm_moref: str, snapshot: SnapshotInfo) -> None:
         """Once each: an agent that searches every few minutes must not fill its log."""
-        moref = str(node.snapshot._GetMoId())
-        if moref not in self._told:
-            self._told.add(moref)
+        if snapshot.moref not in self._told:
+            self._told.add(snapshot.moref)
             _log.warning(
                 "foreign_snapshot",
-                snapshot=name,
+                snapshot=snapshot.name,
                 vm=vm_moref,
-                description=node.description or "",
+                description=snapshot.description,
                 hint="not of this installation: remove it by hand if nobody backs up with it",
             )

@@ -1,6 +1,7 @@
 """What the rest of the agent sees of vSphere: plain data, nothing of pyVmomi."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 Consistency = Literal["crash", "file_system"]
@@ -32,15 +33,28 @@ class VirtualDiskInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A snapshot of a VM, whoever made it."""
+
+    name: str
+    moref: str
+    description: str
+    created_at: datetime
+    """By the host's clock."""
+    quiesced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualMachineInfo:
-    """A VM as vSphere lists it; `disks` ordered by device key."""
+    """A VM as vSphere lists it; `disks` ordered by device key, parent snapshots before children."""
 
     name: str
     moref: str
     instance_uuid: str
     power_state: str
     change_tracking_enabled: bool
-    snapshot_count: int
+    consolidation_needed: bool
+    snapshots: list[SnapshotInfo]
     guest_full_name: str
     disks: list[VirtualDiskInfo]
 

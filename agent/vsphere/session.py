@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.client import HTTPException
 from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
@@ -95,6 +96,11 @@ class VsphereSession:
     @property
     def closed(self) -> bool:
         return self._ended.is_set()
+
+    def server_time(self) -> datetime:
+        """What time it is at vSphere. Raises VsphereErrors."""
+        told: datetime = self.run("tell the time", self._instance.CurrentTime, repeatable=True)
+        return told
 
     def run(self, doing: str, operation: Callable[[], T], *, repeatable: bool = False) -> T:
         """Run calls of vSphere; again after a login if the session had expired.
@@ -192,7 +198,7 @@ class VsphereSession:
             if self._refused is not None:
                 continue  # the password is wrong: only what people ask for may try it
             try:
-                self.run("tell the time", self._instance.CurrentTime, repeatable=True)
+                self.server_time()
             except VsphereError as error:
                 _log.warning("vsphere_keep_alive_failed", error=str(error), code=error.code)
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from agent.vsphere import change_tracking
+from agent.vsphere import change_tracking, consolidation, hygiene
 from agent.vsphere.api import vim
 from agent.vsphere.devices import disks_of, frozen_disks_of, unescaped
 from agent.vsphere.errors import (
@@ -13,12 +13,17 @@ from agent.vsphere.errors import (
     VmNotFound,
     VsphereFault,
 )
-from agent.vsphere.inventory import snapshots_in
-from agent.vsphere.leftovers import NAME_PREFIX, description_for
-from agent.vsphere.models import Consistency, JobSnapshot, VirtualDiskInfo, Warning
+from agent.vsphere.models import (
+    Consistency,
+    JobSnapshot,
+    SnapshotInfo,
+    VirtualDiskInfo,
+    Warning,
+)
 from agent.vsphere.properties import TaskFailed, properties_of
 from agent.vsphere.session import VsphereSession, phrase
 from agent.vsphere.snapshot_creation import SnapshotCreation
+from agent.vsphere.snapshot_tree import NAME_PREFIX, description_for, snapshots_in, snapshots_of
 
 _VM_PATHS = (
     "name",
@@ -26,6 +31,7 @@ _VM_PATHS = (
     "config.changeTrackingEnabled",
     "config.hardware.device",
     "capability.changeTrackingSupported",
+    "runtime.consolidationNeeded",
     "runtime.powerState",
     "snapshot",
 )
@@ -40,7 +46,7 @@ def take_snapshot(
     quiesce: bool,
     owner: str,
 ) -> JobSnapshot:
-    """Enable tracking where needed, then take the job's snapshot.
+    """Consolidate and enable tracking where needed, then take the job's snapshot.
 
     When this raises, no snapshot of the job is left, except with
     SnapshotMaybeLeft. Raises VmNotFound, NoDisks, SnapshotFailed, VsphereErrors.
@@ -59,12 +65,18 @@ def take_snapshot(
         for disk in disks
         if disk.not_protectable_reason
     ]
+    before = snapshots_in(values.get("snapshot"))
+    warnings += hygiene.warnings_of_others(session, before, owner)
+    if values.get("runtime.consolidationNeeded"):
+        warning = consolidation.consolidate_before_snapshot(session, vm_moref)
+        if warning:
+            warnings.append(warning)
     if not values.get("config.changeTrackingEnabled"):
         warning = change_tracking.enable(
             session,
             vm,
             supported=values.get("capability.changeTrackingSupported", True),
-            snapshot_count=len(snapshots_in(values.get("snapshot"))),
+            snapshot_count=len(before),
         )
         if warning:
             warnings.append(warning)
@@ -75,11 +87,14 @@ def take_snapshot(
     )
     try:
         frozen, quiesced = _create(creation, vm_name, quiesce, warnings)
+        snapshot = _described(session, frozen, vm_moref, vm_name, name, warnings)
+        after = snapshots_of(session, vm_moref)
         running = values.get("runtime.powerState") == vim.VirtualMachine.PowerState.poweredOn
-        consistency: Consistency = "file_system" if quiesced and running else "crash"
-        snapshot = _described(session, frozen, vm_moref, vm_name, name, consistency, warnings)
-        others = _names_beside(snapshot.moref, values.get("snapshot"), _tree(session, vm))
-        return replace(snapshot, other_snapshots=others)
+        return replace(
+            snapshot,
+            consistency=_consistency(snapshot.moref, after, quiesced and running, warnings),
+            other_snapshots=_names_beside(snapshot.moref, [*before, *after]),
+        )
     except BaseException as failure:
         creation.undo(failure)
         raise
@@ -107,24 +122,27 @@ def _vm_properties(session: VsphereSession, vm: Any, instance_uuid: str) -> dict
     return values
 
 
-def _tree(session: VsphereSession, vm: Any) -> Any:
-    values = session.run(
-        "list the VM's snapshots",
-        lambda: properties_of(session, vm, ["snapshot"]),
-        repeatable=True,
-    )
-    return values.get("snapshot")
+def _consistency(
+    moref: str, snapshots: list[SnapshotInfo], asked: bool, warnings: list[Warning]
+) -> Consistency:
+    """The level that was reached: what the snapshot says of itself, not what was asked for."""
+    if not asked:
+        return "crash"
+    if any(one.quiesced for one in snapshots if one.moref == moref):
+        return "file_system"
+    warnings.append(_not_quiesced("vSphere took the snapshot without"))
+    return "crash"
 
 
-def _names_beside(moref: str, *trees: Any) -> list[str]:
-    """Of all snapshots but one, in trees read before and after it was taken.
+def _names_beside(moref: str, snapshots: list[SnapshotInfo]) -> list[str]:
+    """Of all snapshots but one, as listed before and after it was taken.
 
     Both, as others come and go meanwhile: a name too many costs an increment,
     one too few could cost data.
     """
-    nodes = {str(node.snapshot._GetMoId()): node for tree in trees for node in snapshots_in(tree)}
-    nodes.pop(moref, None)
-    return [unescaped(node.name) for node in nodes.values()]
+    by_moref = {one.moref: one.name for one in snapshots}
+    by_moref.pop(moref, None)
+    return list(by_moref.values())
 
 
 def _require_disks(vm_name: str, disks: list[VirtualDiskInfo]) -> None:
@@ -148,13 +166,7 @@ def _create(
             if not creation.refused:
                 raise  # a second one of the same name could come of it
             problem = error.problem
-        warnings.append(
-            Warning(
-                "QUIESCE_FAILED",
-                f"the guest could not be quiesced ({problem}): this restore point is as after a "
-                "power failure; see whether VMware Tools run in the guest",
-            )
-        )
+        warnings.append(_not_quiesced(problem))
     try:
         return creation.create(quiesced=False), False
     except TaskFailed as error:
@@ -163,13 +175,20 @@ def _create(
         raise SnapshotFailed(vm_name, str(error)) from error
 
 
+def _not_quiesced(problem: str) -> Warning:
+    return Warning(
+        "QUIESCE_FAILED",
+        f"the guest could not be quiesced ({problem}): this restore point is as after a "
+        "power failure; see whether VMware Tools run in the guest",
+    )
+
+
 def _described(
     session: VsphereSession,
     frozen: Any,
     vm_moref: str,
     vm_name: str,
     name: str,
-    consistency: Consistency,
     warnings: list[Warning],
 ) -> JobSnapshot:
     if frozen is None:
@@ -182,4 +201,4 @@ def _described(
     disks = frozen_disks_of(values.get("config.hardware.device"))
     if not disks:
         raise NoDisks(vm_name, "the snapshot froze none")
-    return JobSnapshot(str(frozen._GetMoId()), vm_moref, name, consistency, disks, warnings)
+    return JobSnapshot(str(frozen._GetMoId()), vm_moref, name, "crash", disks, warnings)

@@ -22,7 +22,10 @@ def test_inventory_tells_vms_and_their_disks(
     (info,) = [one for one in vsphere.virtual_machines() if one.moref == vm.moid]
     assert info.instance_uuid == vm.instance_uuid
     assert info.power_state == "poweredOff"
-    assert info.snapshot_count == 1
+    (snapshot,) = info.snapshots
+    assert (snapshot.name, snapshot.moref) == ("by hand", vm.snapshots[0].moid)
+    assert snapshot.created_at == vm.snapshots[0].created
+    assert not info.consolidation_needed
     assert not info.change_tracking_enabled
     assert "Debian" in info.guest_full_name
     assert [disk.key for disk in info.disks] == sorted(disk.key for disk in vm.disks)

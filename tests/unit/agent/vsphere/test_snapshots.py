@@ -13,10 +13,10 @@ from agent.vsphere.errors import (
     VmNotFound,
     VsphereError,
 )
-from agent.vsphere.leftovers import description_for
 from agent.vsphere.models import JobSnapshot
 from agent.vsphere.properties import wait_for_task
 from agent.vsphere.site import VsphereSite
+from agent.vsphere.snapshot_tree import description_for
 from simulator.disks.disk import DiskSpec
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
