@@ -69,6 +69,7 @@ class SimulatedVm:
         self._links: dict[int, list[Link]] = {}
         self._last_snapshot = 0
         self._last_link = 0
+        self._disks_ever = 0  # of a removed one neither files nor label come back
 
     # Inventory.
 
@@ -106,7 +107,8 @@ class SimulatedVm:
             for other in self.disks:
                 if other.key == key or (other.controller, other.unit) == (spec.controller, unit):
                     raise ValueError(f"{self.name}: {other.label} already has this key or unit")
-            number = len(self._links)
+            number = self._disks_ever
+            self._disks_ever += 1
             stem = self._folder_name + (f"_{number}" if number else "")
             links = self._links[key] = []
 
