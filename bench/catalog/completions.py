@@ -103,7 +103,16 @@ class Completions:
     def _seal(self, machine: Machine, job_id: str, index: int) -> None:
         with self._catalog.write() as session:
             disk = begin_upload(
-                session, job_id, index, bytes_planned=MIB, full_instead=False, full_reason=""
+                session,
+                job_id,
+                index,
+                bytes_planned=MIB,
+                full_instead=False,
+                full_reason="",
+                method=None,
+                reason="",
+                sampling=None,
+                now=NOW + timedelta(seconds=10),
             )
             facts = SealedFacts(
                 qcow2_path=f"{machine.context_id}/{job_id}/disk-{index}.qcow2",
@@ -112,6 +121,8 @@ class Completions:
                 bytes_read=MIB,
                 bytes_transferred=MIB // 2,
                 bytes_stored=MIB // 2,
+                bytes_unchanged=0,
+                clusters_missed=0,
             )
             seal_disk(session, disk.id, facts, NOW + timedelta(seconds=60))
 

@@ -1,4 +1,4 @@
-"""Which completed disk an increment builds on: the one place where that is decided."""
+"""Which completed disk an increment builds on, and how it is read: the one place that decides."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.catalog.models import BackupDisk, BackupJob
-from hub.jobs.states import Status
+from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
+from hub.catalog.tracking_trust import tracking_doubt
+from hub.jobs.states import ReadMethod, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,14 @@ class FrozenDisk:
 
 @dataclass(frozen=True, slots=True)
 class BaseChoice:
-    """The base of a disk, or why it has none."""
+    """The base of a disk and how it is read. `reason` is empty for CHANGED.
+
+    ALLOCATED: there is no base, because of `reason`. COMPARED: there is one, but changes
+    since it cannot be asked for, because of `reason`.
+    """
 
     base: BackupDisk | None
+    method: ReadMethod
     reason: str = ""
 
 
@@ -42,22 +48,23 @@ def last_completed_job(session: Session, context_id: str) -> BackupJob | None:
 
 def choose_base(
     session: Session,
+    context: VmBackupContext,
     last_job: BackupJob | None,
     disk: FrozenDisk,
     layer_problem: Callable[[BackupDisk], str],
 ) -> BaseChoice:
-    """The disk's row in the context's last completed job, when changes since it can be asked for.
+    """The disk's row in the context's last completed job, when a layer can build on it.
 
     A disk is who its uuid and device key say, wherever it stands in the list.
     `layer_problem` tells why nothing can be built on a disk's layer, or "". It is
     asked within a transaction: it looks up what was found out before.
     """
     if last_job is None:
-        return BaseChoice(None, "the VM has no completed backup in this repository")
+        return _no_base("the VM has no completed backup in this repository")
     if last_job.imported_at is not None:
-        return BaseChoice(None, imported_problem(last_job.id))
+        return _no_base(imported_problem(last_job.id))
     if not disk.disk_uuid:
-        return BaseChoice(None, "the disk has no uuid")
+        return _no_base("the disk has no uuid")
     base = session.scalars(
         select(BackupDisk).where(
             BackupDisk.backup_job_id == last_job.id,
@@ -67,21 +74,21 @@ def choose_base(
         )
     ).first()
     if base is None:
-        return BaseChoice(None, f"the last backup, {last_job.id}, does not have this disk")
-    if base.capacity_bytes != disk.capacity_bytes:
-        return BaseChoice(
-            None,
-            f"the disk's size changed from {base.capacity_bytes} to {disk.capacity_bytes} bytes",
-        )
+        return _no_base(f"the last backup, {last_job.id}, does not have this disk")
+    if base.capacity_bytes > disk.capacity_bytes:
+        return _no_base(f"the disk shrank {_sizes(base, disk)}")
     if base.legacy_id is not None:
-        return BaseChoice(None, imported_problem(last_job.id))
-    problem = _revert_problem(last_job.other_snapshots) or _tracking_problem(
-        base.disk_change_id, disk.change_id
-    )
-    if problem:
-        return BaseChoice(None, problem)
+        return _no_base(imported_problem(last_job.id))
     problem = layer_problem(base)
-    return BaseChoice(None, problem) if problem else BaseChoice(base)
+    if problem:
+        return _no_base(problem)
+    problem = (
+        (f"the disk grew {_sizes(base, disk)}" if base.capacity_bytes < disk.capacity_bytes else "")
+        or _revert_problem(last_job.other_snapshots)
+        or _tracking_problem(base.disk_change_id, disk.change_id)
+        or tracking_doubt(context, last_job)
+    )
+    return BaseChoice(base, ReadMethod.COMPARED if problem else ReadMethod.CHANGED, problem)
 
 
 def base_candidates(session: Session, context_id: str) -> Sequence[BackupDisk]:
@@ -98,6 +105,14 @@ def base_candidates(session: Session, context_id: str) -> Sequence[BackupDisk]:
     ).all()
 
 
+def _no_base(reason: str) -> BaseChoice:
+    return BaseChoice(None, ReadMethod.ALLOCATED, reason)
+
+
+def _sizes(base: BackupDisk, disk: FrozenDisk) -> str:
+    return f"from {base.capacity_bytes} to {disk.capacity_bytes} bytes"
+
+
 def imported_problem(job_id: str) -> str:
     """Why nothing is built on a job that was taken over from an earlier system."""
     return (
@@ -107,7 +122,7 @@ def imported_problem(job_id: str) -> str:
 
 
 def _revert_problem(snapshots: Sequence[str]) -> str:
-    """Why a job taken while the VM had these other snapshots is no base, or "".
+    """Why changes since a job taken while the VM had these other snapshots are unknown, or "".
 
     A revert to one of them takes back changes of before the job, and a host may
     go on with the same tracking uuid: the change query would miss them silently.

@@ -10,6 +10,7 @@ from hub.catalog.compare_and_set import rows_moved
 from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
+from hub.catalog.tracking_trust import restore_trust
 from hub.errors import JobEnded, ProtocolViolation
 from hub.jobs.states import Event, Status, sources, target
 
@@ -88,6 +89,7 @@ def complete_job(
     )
     if job_moved != 1:
         raise JobEnded(job_id, "ended meanwhile")
+    restore_trust(session, job)
     session.execute(
         update(VmBackupContext)
         .where(VmBackupContext.context_id == job.vm_backup_context_id)

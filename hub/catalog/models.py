@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from hub.catalog.columns import Blob, RowNumber, UtcDateTime, checked
-from hub.jobs.states import BackupType, Consistency, Status
+from hub.jobs.states import BackupType, Consistency, ReadMethod, Status
 
 # Binary collation: two sites or repositories may differ in case alone, as on SQLite.
 MARIADB: Final = {
@@ -146,6 +146,14 @@ class VmBackupContext(Base):
     last_backup_type: Mapped[BackupType | None] = mapped_column(checked(BackupType, "last_type"))
     last_backup_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    # tracking_trust.py has the rules of these three. Since when changed block tracking is
+    # not believed, and the latest job that found it out; both NULL while it is believed.
+    tracking_distrusted_since: Mapped[datetime | None]
+    tracking_distrusted_job_id: Mapped[str | None] = mapped_column(String(ID_CHARS))
+    # run_number of the job that ended the last distrust. Jobs before it may lack changes.
+    tracking_trusted_from_run: Mapped[int] = mapped_column(
+        Integer(), default=0, server_default=text("0")
+    )
 
     repository: Mapped[BackupRepository] = relationship(lazy="joined", innerjoin=True)
 
@@ -257,12 +265,27 @@ class BackupDisk(Base):
     base_disk_id: Mapped[int | None] = mapped_column(
         ForeignKey("backup_disks.id", ondelete="SET NULL"), index=True
     )
+    # NULL: backed up before it was recorded.
+    read_method: Mapped[ReadMethod | None] = mapped_column(checked(ReadMethod, "read_method"))
+    # Why the disk is not read by changed block tracking although it had a base to be.
+    read_reason: Mapped[str | None] = mapped_column(Text())
     disk_change_id: Mapped[str] = mapped_column(String(255), default="")
     qcow2_path: Mapped[str | None] = mapped_column(String(512))
     bytes_planned: Mapped[int] = mapped_column(BigInteger(), default=0)
     bytes_read: Mapped[int] = mapped_column(BigInteger(), default=0)
     bytes_transferred: Mapped[int] = mapped_column(BigInteger(), default=0)
     bytes_stored: Mapped[int] = mapped_column(BigInteger(), default=0)
+    # Read, found to be the base's already, and not sent.
+    bytes_unchanged: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
+    # How far what tracking called unchanged was checked (SamplingFacts); all 0 when it was not.
+    clusters_sampled: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
+    clusters_drawn_from: Mapped[int] = mapped_column(
+        BigInteger(), default=0, server_default=text("0")
+    )
+    undetected_clusters_bound: Mapped[int] = mapped_column(
+        BigInteger(), default=0, server_default=text("0")
+    )
+    clusters_missed: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
     root_digest: Mapped[str | None] = mapped_column(String(64))
     status: Mapped[Status] = mapped_column(checked(Status, "status"))
     error_reason: Mapped[str | None] = mapped_column(String(64))

@@ -1,4 +1,4 @@
-"""The agent opened a job: its disks get rows and each row its base."""
+"""The agent opened a job: its disks get rows, each row its base and the way it is to be read."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from hub.catalog.bases import BaseChoice, FrozenDisk, choose_base, last_completed_job
 from hub.catalog.compare_and_set import rows_moved
 from hub.catalog.contexts import lock_context_of
+from hub.catalog.gone_disks import gone_disks
 from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
 from hub.catalog.queries import find_job
 from hub.errors import JobEnded, NoDisks, ProtocolViolation
-from hub.jobs.states import BackupType, Consistency, Event, Status, sources, target
+from hub.jobs.states import BackupType, Consistency, Event, ReadMethod, Status, sources, target
 
 
 def open_job(
@@ -44,15 +45,12 @@ def open_job(
     rows: list[BackupDisk] = []
     told: list[WarningFacts] = list(warnings)
     for disk in sorted(disks, key=lambda d: d.disk_index):
-        if job.requested_type is BackupType.FULL:
-            choice = BaseChoice(None)
-        else:
-            choice = choose_base(session, last_job, disk, layer_problem)
-            # A first backup is full as a matter of course; it is news only to
-            # somebody who asked for an increment, or had backups before.
-            if choice.base is None and (last_job is not None or job.requested_type is not None):
-                told.append(full_instead_warning(disk.label, choice.reason))
-        rows.append(_row(job, disk, choice.base, now))
+        choice = _choice(session, job, last_job, disk, layer_problem)
+        if choice.reason:
+            warning = full_instead_warning if choice.base is None else compared_warning
+            told.append(warning(disk.label, choice.reason))
+        rows.append(_row(job, disk, choice, now))
+    told += gone_disks(session, last_job, disks, warnings)
     session.add_all(rows)
     incremental = any(row.base_disk_id is not None for row in rows)
     moved = rows_moved(
@@ -76,11 +74,37 @@ def open_job(
     return _rows(session, job_id)
 
 
+def _choice(
+    session: Session,
+    job: BackupJob,
+    last_job: BackupJob | None,
+    disk: FrozenDisk,
+    layer_problem: Callable[[BackupDisk], str],
+) -> BaseChoice:
+    """Its reason is what people are to be told."""
+    if job.requested_type is BackupType.FULL:
+        return BaseChoice(None, ReadMethod.ALLOCATED)
+    if last_job is None and job.requested_type is None:
+        # A first backup is full as a matter of course; it is news only to
+        # somebody who asked for an increment, or had backups before.
+        return BaseChoice(None, ReadMethod.ALLOCATED)
+    return choose_base(session, job.context, last_job, disk, layer_problem)
+
+
 def full_instead_warning(label: str, reason: str) -> WarningFacts:
     """A disk could have been incremental and was not: people are told why."""
     return {
         "code": "FULL_INSTEAD_OF_INCREMENTAL",
         "message": f"{label} is backed up in full: {reason}",
+        "disk_label": label,
+    }
+
+
+def compared_warning(label: str, reason: str) -> WarningFacts:
+    """A disk's changes could not be asked for: it costs reading, and people are told why."""
+    return {
+        "code": "COMPARED_INSTEAD_OF_TRACKING",
+        "message": f"{label} is read in full and compared with the last backup: {reason}",
         "disk_label": label,
     }
 
@@ -101,7 +125,8 @@ def _check(job: BackupJob, disks: Sequence[FrozenDisk]) -> None:
             )
 
 
-def _row(job: BackupJob, disk: FrozenDisk, base: BackupDisk | None, now: datetime) -> BackupDisk:
+def _row(job: BackupJob, disk: FrozenDisk, choice: BaseChoice, now: datetime) -> BackupDisk:
+    base = choice.base
     return BackupDisk(
         vm_backup_context_id=job.vm_backup_context_id,
         backup_job_id=job.id,
@@ -112,6 +137,8 @@ def _row(job: BackupJob, disk: FrozenDisk, base: BackupDisk | None, now: datetim
         capacity_bytes=disk.capacity_bytes,
         backup_type=BackupType.FULL if base is None else BackupType.INCREMENTAL,
         base_disk_id=None if base is None else base.id,
+        read_method=choice.method,
+        read_reason=choice.reason or None,
         disk_change_id=disk.change_id,
         status=Status.PENDING,
         created_at=now,

@@ -2,22 +2,46 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.catalog.compare_and_set import rows_moved
+from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob
-from hub.catalog.open_job import full_instead_warning
 from hub.catalog.queries import find_disk
-from hub.errors import DiskNotUploadable, JobEnded
-from hub.jobs.states import BackupType, Status
+from hub.catalog.read_methods import ReadInFact, read_in_fact
+from hub.catalog.tracking_trust import distrust_tracking
+from hub.errors import DiskNotUploadable, JobEnded, ProtocolViolation
+from hub.jobs.states import BackupType, ReadMethod, Status
+from sendense.clusters import cluster_count
 from shared.errors import SendenseError
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingFacts:
+    """How far clusters that tracking called unchanged were checked, in clusters.
+
+    `clusters_drawn_from` are those that the evenly drawn part of the sample stands for;
+    with 95 % confidence fewer than `undetected_clusters_bound` of them differ.
+    """
+
+    clusters_sampled: int
+    clusters_drawn_from: int
+    undetected_clusters_bound: int
+    clusters_missed: int
+
+
+NOT_SAMPLED: Final = SamplingFacts(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class SealedFacts:
-    """A sealed layer: bytes and place, as its row will say."""
+    """A sealed layer: bytes and place, as its row will say.
+
+    `clusters_missed`: all that the comparison found; a sample may have known of some.
+    """
 
     qcow2_path: str
     root_digest: str
@@ -25,6 +49,8 @@ class SealedFacts:
     bytes_read: int
     bytes_transferred: int
     bytes_stored: int
+    bytes_unchanged: int
+    clusters_missed: int
 
 
 def begin_upload(
@@ -35,17 +61,22 @@ def begin_upload(
     bytes_planned: int,
     full_instead: bool,
     full_reason: str,
+    method: ReadMethod | None,
+    reason: str,
+    sampling: SamplingFacts | None,
+    now: datetime,
     repeated: bool = False,
 ) -> BackupDisk:
     """Take the disk for an upload; a sealed one is returned as it is, to be answered again.
 
-    `full_instead` clears the row's base before its layer exists, and warns.
-    `repeated`: this caller tried before and does not know how it ended, so that a
-    disk that is taken already is its own. Raises JobNotFound, DiskNotFound,
-    JobEnded, DiskNotUploadable.
+    `full_instead` clears the row's base before its layer exists, and warns. `method`
+    None means as planned. A sample that found missed clusters makes the context's
+    tracking distrusted, whatever becomes of the job. `repeated`: this caller tried
+    before and does not know how it ended, so that a disk that is taken already is its
+    own. Raises JobNotFound, DiskNotFound, JobEnded, DiskNotUploadable, ProtocolViolation.
     """
     # One after the other: the job's warnings and type are of all its disks.
-    session.execute(select(BackupJob.id).where(BackupJob.id == job_id).with_for_update())
+    context_id = lock_context_of(session, job_id)
     disk = find_disk(session, job_id, disk_index)
     if disk.sealed_at is not None and disk.status in (Status.RUNNING, Status.COMPLETED):
         return disk
@@ -55,23 +86,32 @@ def begin_upload(
         return disk
     if disk.status is not Status.PENDING:
         raise DiskNotUploadable(job_id, disk_index, f"it is {disk.status}")
+    found = _checked(disk, sampling)
+    fact = read_in_fact(
+        disk,
+        method=method,
+        reason=reason,
+        full_instead=full_instead,
+        full_reason=full_reason,
+        clusters_missed=found.clusters_missed,
+    )
     moved = rows_moved(
         session,
         update(BackupDisk)
         .where(BackupDisk.id == disk.id, BackupDisk.status == Status.PENDING)
-        .values(status=Status.RUNNING, bytes_planned=bytes_planned),
+        .values(
+            status=Status.RUNNING,
+            bytes_planned=bytes_planned,
+            read_method=fact.method,
+            read_reason=fact.reason or None,
+            **asdict(found),
+        ),
     )
     if moved != 1:
         raise JobEnded(job_id, "ended meanwhile")
-    if full_instead and disk.base_disk_id is not None:
-        disk.base_disk_id = None
-        disk.backup_type = BackupType.FULL
-        session.flush()
-        session.expire(disk, ["base"])
-        reason = full_reason or "the changes since the last backup cannot be known"
-        disk.job.warnings = [*disk.job.warnings, full_instead_warning(disk.label, reason)]
-        if not _has_increments(session, job_id):
-            disk.job.backup_type = BackupType.FULL
+    _leave_plan(session, disk, fact)
+    if found.clusters_missed:
+        distrust_tracking(session, context_id, job_id, now)
     session.flush()
     return session.scalars(
         select(BackupDisk)
@@ -86,6 +126,18 @@ def seal_disk(session: Session, disk_id: int, facts: SealedFacts, now: datetime)
 
     Raises JobEnded when its job is no longer running.
     """
+    missed = facts.clusters_missed
+    job_id = context_id = ""
+    if missed:
+        job_id = session.scalars(
+            select(BackupDisk.backup_job_id).where(BackupDisk.id == disk_id)
+        ).one()
+        context_id = lock_context_of(session, job_id)
+    values = asdict(facts) | {
+        "clusters_missed": case(
+            (BackupDisk.clusters_missed > missed, BackupDisk.clusters_missed), else_=missed
+        )
+    }
     moved = rows_moved(
         session,
         update(BackupDisk)
@@ -94,9 +146,11 @@ def seal_disk(session: Session, disk_id: int, facts: SealedFacts, now: datetime)
             BackupDisk.status == Status.RUNNING,
             BackupDisk.sealed_at.is_(None),
         )
-        .values(**asdict(facts), sealed_at=now),
+        .values(**values, sealed_at=now),
     )
     if moved == 1:
+        if missed:
+            distrust_tracking(session, context_id, job_id, now)
         return
     disk = session.scalars(select(BackupDisk).where(BackupDisk.id == disk_id)).one()
     told = (disk.qcow2_path, disk.root_digest)
@@ -121,6 +175,35 @@ def break_disk(session: Session, disk_id: int, error: SendenseError) -> bool:
         ),
     )
     return bool(moved)
+
+
+def _checked(disk: BackupDisk, sampling: SamplingFacts | None) -> SamplingFacts:
+    """Raises ProtocolViolation for numbers that the disk cannot have."""
+    if sampling is None or sampling == NOT_SAMPLED:
+        return NOT_SAMPLED
+    limit = cluster_count(disk.capacity_bytes)
+    if disk.read_method is not ReadMethod.CHANGED:
+        problem = "is sampled, although its plan does not use tracking"
+    elif not all(0 <= count <= limit for count in asdict(sampling).values()):
+        problem = f"has {limit} clusters, and its sample is {sampling}"
+    elif sampling.clusters_missed > sampling.clusters_sampled:
+        problem = f"cannot have missed more clusters than were sampled: {sampling}"
+    else:
+        return sampling
+    raise ProtocolViolation(f"disk {disk.disk_index} of {disk.backup_job_id} {problem}")
+
+
+def _leave_plan(session: Session, disk: BackupDisk, fact: ReadInFact) -> None:
+    """What else changes when the disk is not read as planned."""
+    if fact.method is ReadMethod.ALLOCATED and disk.base_disk_id is not None:
+        disk.base_disk_id = None
+        disk.backup_type = BackupType.FULL
+        session.flush()
+        session.expire(disk, ["base"])
+        if not _has_increments(session, disk.backup_job_id):
+            disk.job.backup_type = BackupType.FULL
+    if fact.warning is not None:
+        disk.job.warnings = [*disk.job.warnings, fact.warning]
 
 
 def _has_increments(session: Session, job_id: str) -> bool:

@@ -92,6 +92,14 @@ def _disk_facts(disk: BackupDisk) -> dict[str, object]:
         "base": None
         if base is None
         else {"job_id": base.backup_job_id, "disk_index": base.disk_index},
+        "read_method": disk.read_method.value if disk.read_method else None,
+        "read_reason": disk.read_reason,
+        "sampling": {
+            "clusters_sampled": disk.clusters_sampled,
+            "clusters_drawn_from": disk.clusters_drawn_from,
+            "undetected_clusters_bound": disk.undetected_clusters_bound,
+            "clusters_missed": disk.clusters_missed,
+        },
         "change_id": disk.disk_change_id,
         "qcow2_path": disk.qcow2_path,
         "root_digest": disk.root_digest,
@@ -99,4 +107,5 @@ def _disk_facts(disk: BackupDisk) -> dict[str, object]:
         "bytes_read": disk.bytes_read,
         "bytes_transferred": disk.bytes_transferred,
         "bytes_stored": disk.bytes_stored,
+        "bytes_unchanged": disk.bytes_unchanged,
     }

@@ -1,6 +1,7 @@
 """The agent opened a job: rows for its disks, a plan in return."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -12,13 +13,23 @@ from hub.catalog.queries import find_job
 from hub.jobs.end import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import layer_base, open_repository
-from hub.jobs.states import BackupType, Consistency, Status
+from hub.jobs.states import BackupType, Consistency, ReadMethod, Status
 from hub.repository import Repository
 from shared.errors import SendenseError
 
 # Another job became the last one meanwhile.
 NOT_CHECKED: Final = "the layer of the last backup was not checked in time"
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskToRead:
+    """How a disk is to be read. `base_change_id` is set for CHANGED alone."""
+
+    disk_index: int
+    method: ReadMethod
+    base_change_id: str = ""
+    reason: str = ""
 
 
 def open_backup(
@@ -30,8 +41,8 @@ def open_backup(
     other_snapshots: Sequence[str],
     consistency: Consistency | None,
     warnings: Sequence[WarningFacts],
-) -> list[tuple[int, str | None]]:
-    """Disk indexes, each with the change id of its base; None means full.
+) -> list[DiskToRead]:
+    """What each of the disks, in the order of their indexes, is read by.
 
     Repeating it answers the same. Raises JobNotFound, JobEnded, NoDisks,
     ProtocolViolation, RepositoryUnusable.
@@ -51,7 +62,7 @@ def open_backup(
         }
 
     @retry_catalog
-    def record() -> list[tuple[int, str | None]]:
+    def record() -> list[DiskToRead]:
         """Repeated after a commit that was not answered, it finds the rows."""
         with parts.catalog.write() as session:
             rows = open_job(
@@ -65,20 +76,26 @@ def open_backup(
                 layer_problem=lambda row: problems.get(row.id, NOT_CHECKED),
                 now=parts.now(),
             )
-            return [
-                (row.disk_index, None if row.base is None else row.base.disk_change_id)
-                for row in rows
-            ]
+            return [_to_read(row) for row in rows]
 
     plan = record()
     _log.info(
         "job_opened",
         job_id=job_id,
         disks=len(plan),
-        incremental=sum(base is not None for _, base in plan),
+        **{method.value: sum(disk.method is method for disk in plan) for method in ReadMethod},
     )
     parts.board.changed(job_id)
     return plan
+
+
+def _to_read(row: BackupDisk) -> DiskToRead:
+    """Of a live row: rows without a method are from before it was recorded, and ended."""
+    assert row.read_method is not None
+    base_change_id = ""
+    if row.read_method is ReadMethod.CHANGED and row.base is not None:
+        base_change_id = row.base.disk_change_id
+    return DiskToRead(row.disk_index, row.read_method, base_change_id, row.read_reason or "")
 
 
 def layer_problem(repository: Repository, row: BackupDisk) -> str:

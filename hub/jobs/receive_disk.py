@@ -21,6 +21,7 @@ from hub.errors import FrameDamaged, FrameRefused, ProtocolViolation, UploadStal
 from hub.jobs.board import DiskProgress
 from hub.jobs.end import ask_to_end, catalog_attempts, fail_job, retry_catalog
 from hub.jobs.parts import Parts
+from hub.jobs.read_facts import method_opened, sampling_opened
 from hub.jobs.repositories import layer_base, open_repository
 from hub.jobs.states import Event
 from hub.repository import LayerIdentity, LayerWriter
@@ -272,6 +273,10 @@ class _Upload:
                     bytes_planned=bytes_planned,
                     full_instead=opening.full_instead,
                     full_reason=opening.full_reason[:MAX_TEXT_CHARS],
+                    method=method_opened(opening),
+                    reason=opening.read_reason[:MAX_TEXT_CHARS],
+                    sampling=sampling_opened(opening),
+                    now=self._parts.now(),
                     repeated=attempt.retry_state.attempt_number > 1,
                 )
         return disk
@@ -360,6 +365,8 @@ class _Upload:
                 bytes_read=finish.bytes_read,
                 bytes_transferred=self._progress.bytes_transferred,
                 bytes_stored=layer.bytes_stored,
+                bytes_unchanged=finish.bytes_unchanged,
+                clusters_missed=finish.clusters_missed,
             )
             self._record_seal(facts)
         except BaseException:

@@ -18,9 +18,10 @@ from hub.jobs.agent_link import AgentLink
 from hub.jobs.complete import complete_backup
 from hub.jobs.end import agent_gave_up, fail_job, retry_catalog, tell_to_cancel
 from hub.jobs.kept_inventories import take_inventory
-from hub.jobs.open import open_backup
+from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts
-from hub.jobs.states import Consistency
+from hub.jobs.read_facts import READ_METHOD
+from hub.jobs.states import Consistency, ReadMethod
 from sendense.v1 import agent_session_pb2 as pb
 from sendense.v1 import backup_pb2
 from shared.errors import SendenseError
@@ -107,18 +108,20 @@ def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
         consistency=CONSISTENCY.get(opened.consistency_level),
         warnings=_warnings(opened.warnings),
     )
-    disks = [
-        pb.DiskPlan(disk_index=index, backup_type=backup_pb2.BACKUP_TYPE_FULL)
-        if base is None
-        else pb.DiskPlan(
-            disk_index=index,
-            backup_type=backup_pb2.BACKUP_TYPE_INCREMENTAL,
-            base_change_id=base,
-        )
-        for index, base in plan
-    ]
+    disks = [_disk_plan(disk) for disk in plan]
     # A link that is closed by now fails its jobs itself.
     link.send(pb.SessionResponse(job_plan=pb.JobPlan(job_id=opened.job_id, disks=disks)))
+
+
+def _disk_plan(disk: DiskToRead) -> pb.DiskPlan:
+    full = disk.method is ReadMethod.ALLOCATED
+    return pb.DiskPlan(
+        disk_index=disk.disk_index,
+        backup_type=backup_pb2.BACKUP_TYPE_FULL if full else backup_pb2.BACKUP_TYPE_INCREMENTAL,
+        base_change_id=disk.base_change_id,
+        read_method=READ_METHOD[disk.method],
+        read_reason=disk.reason,
+    )
 
 
 def _failed(parts: Parts, failed: pb.JobFailed) -> None:

@@ -22,6 +22,14 @@ class BackupType(StrEnum):
     INCREMENTAL = "incremental"
 
 
+class ReadMethod(StrEnum):
+    """How the agent finds out what of a disk to send."""
+
+    ALLOCATED = "allocated"  # all there is; no base
+    CHANGED = "changed"  # what changed block tracking tells, and a sample of the rest
+    COMPARED = "compared"  # all there is; what differs from the base is sent
+
+
 class Consistency(StrEnum):
     """What the snapshot promises of the data's state."""
 

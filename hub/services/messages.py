@@ -14,6 +14,7 @@ from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.jobs.board import DiskProgress
 from hub.jobs.chains import Layer
 from hub.jobs.delete import Deleted
+from hub.jobs.read_facts import READ_METHOD
 from hub.jobs.states import BackupType, Consistency, Status
 from sendense.v1 import backup_pb2, context_pb2
 from shared.errors import InvalidArgument
@@ -180,6 +181,21 @@ def disk_message(disk: BackupDisk, progress: DiskProgress | None = None) -> back
         status=STATUS[disk.status],
         error=error,
         completed_at=timestamp(disk.completed_at),
+        read_method=READ_METHOD[disk.read_method],
+        read_reason=disk.read_reason or "",
+        sampling=_sampling_message(disk),
+        bytes_unchanged=disk.bytes_unchanged,
+    )
+
+
+def _sampling_message(disk: BackupDisk) -> backup_pb2.DiskSampling | None:
+    if not disk.clusters_sampled:
+        return None
+    return backup_pb2.DiskSampling(
+        clusters_sampled=disk.clusters_sampled,
+        clusters_drawn_from=disk.clusters_drawn_from,
+        undetected_clusters_bound=disk.undetected_clusters_bound,
+        clusters_missed=disk.clusters_missed,
     )
 
 
@@ -202,6 +218,8 @@ def context_message(context: VmBackupContext) -> context_pb2.BackupContext:
         created_at=timestamp(context.created_at),
         restore_point_count=context.restore_point_count,
         bytes_stored=context.bytes_stored,
+        tracking_distrusted_since=timestamp(context.tracking_distrusted_since),
+        tracking_distrusted_job_id=context.tracking_distrusted_job_id or "",
     )
 
 

@@ -8,7 +8,7 @@ run has made. SQLite needs none of this: it runs a migration in one transaction.
 from typing import Any
 
 from alembic.ddl.mysql import MariaDBImpl, MySQLImpl
-from sqlalchemy import Column, Index, Table, inspect
+from sqlalchemy import CheckConstraint, Column, Constraint, Index, Table, inspect
 
 
 class _Repeatable(MySQLImpl):
@@ -31,6 +31,14 @@ class _Repeatable(MySQLImpl):
         if column.name in self._columns(table_name):
             super().drop_column(table_name, column, **more)
 
+    def add_constraint(self, const: Constraint, **more: Any) -> None:
+        if not self._has_check(const):
+            super().add_constraint(const, **more)
+
+    def drop_constraint(self, const: Constraint, **more: Any) -> None:
+        if not isinstance(const, CheckConstraint) or self._has_check(const):
+            super().drop_constraint(const, **more)
+
     def create_index(self, index: Index, **more: Any) -> None:
         if not self._has_index(index):
             super().create_index(index, **more)
@@ -44,6 +52,11 @@ class _Repeatable(MySQLImpl):
 
     def _columns(self, table: str) -> set[str]:
         return {column["name"] for column in inspect(self.connection).get_columns(table)}
+
+    def _has_check(self, const: Constraint) -> bool:
+        """False for a constraint of another kind: no migration adds or drops one by itself."""
+        found = inspect(self.connection).get_check_constraints(const.table.name)
+        return const.name in {each["name"] for each in found}
 
     def _has_index(self, index: Index) -> bool:
         assert index.table is not None

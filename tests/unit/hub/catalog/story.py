@@ -3,18 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
 
 from hub.catalog.bases import FrozenDisk
 from hub.catalog.complete_job import complete_job
 from hub.catalog.contexts import VmIdentity
 from hub.catalog.end_job import end_job
 from hub.catalog.engine import Catalog
-from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
+from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.open_job import open_job
 from hub.catalog.queries import find_job
 from hub.catalog.start_job import start_job
-from hub.catalog.upload_disk import SealedFacts, begin_upload, seal_disk
-from hub.jobs.states import BackupType, Consistency, Event
+from hub.catalog.upload_disk import SamplingFacts, SealedFacts, begin_upload, seal_disk
+from hub.jobs.states import BackupType, Consistency, Event, ReadMethod
 
 PGTEST = VmIdentity(site="lab", instance_uuid="uuid-1", moref="vm-1", name="pgtest1")
 GIB = 1 << 30
@@ -63,6 +66,7 @@ class Story:
         *disks: FrozenDisk,
         layer_problem: Callable[[BackupDisk], str] = lambda row: "",
         other_snapshots: Sequence[str] = (),
+        warnings: Sequence[WarningFacts] = (),
     ) -> Sequence[BackupDisk]:
         with self.catalog.write() as session:
             return open_job(
@@ -72,21 +76,48 @@ class Story:
                 snapshot="snapshot-1",
                 other_snapshots=other_snapshots,
                 consistency=Consistency.CRASH,
-                warnings=[],
+                warnings=warnings,
                 layer_problem=layer_problem,
                 now=self.now(),
             )
 
-    def seal(self, job: BackupJob, index: int, *, full_reason: str = "") -> None:
+    def upload(self, job: BackupJob, index: int = 0, **begun: Any) -> BackupDisk:
+        """Begin it."""
         with self.catalog.write() as session:
-            disk = begin_upload(
-                session,
-                job.id,
-                index,
-                bytes_planned=4,
-                full_instead=bool(full_reason),
-                full_reason=full_reason,
-            )
+            return self.begin(session, job, index, **begun)
+
+    def begin(
+        self,
+        session: Session,
+        job: BackupJob,
+        index: int = 0,
+        *,
+        full_reason: str = "",
+        method: ReadMethod | None = None,
+        reason: str = "",
+        sampling: SamplingFacts | None = None,
+        repeated: bool = False,
+    ) -> BackupDisk:
+        """`upload` within the caller's transaction."""
+        return begin_upload(
+            session,
+            job.id,
+            index,
+            bytes_planned=4,
+            full_instead=bool(full_reason),
+            full_reason=full_reason,
+            method=method,
+            reason=reason,
+            sampling=sampling,
+            now=self.now(),
+            repeated=repeated,
+        )
+
+    def seal(
+        self, job: BackupJob, index: int = 0, *, clusters_missed: int = 0, **begun: Any
+    ) -> None:
+        """From the begin of its upload on."""
+        disk = self.upload(job, index, **begun)
         with self.catalog.write() as session:
             facts = SealedFacts(
                 qcow2_path=f"{job.vm_backup_context_id}/{job.id}/disk-{index}.qcow2",
@@ -95,6 +126,8 @@ class Story:
                 bytes_read=3,
                 bytes_transferred=2,
                 bytes_stored=1,
+                bytes_unchanged=0,
+                clusters_missed=clusters_missed,
             )
             seal_disk(session, disk.id, facts, self.now())
 

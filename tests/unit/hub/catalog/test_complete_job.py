@@ -1,7 +1,6 @@
 """Success is reached only through the completion transaction (failures 6, 16, 24)."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from sqlalchemy import update
@@ -10,7 +9,7 @@ from sqlalchemy.orm import Session
 from hub.catalog import upload_disk
 from hub.catalog.end_job import end_job
 from hub.catalog.models import BackupDisk
-from hub.catalog.upload_disk import SealedFacts, begin_upload, seal_disk
+from hub.catalog.upload_disk import SealedFacts, seal_disk
 from hub.errors import DiskNotUploadable, JobEnded, NoDisks, ProtocolViolation
 from hub.jobs.states import TRANSITIONS, BackupType, Event, Status
 from tests.unit.hub.catalog.conftest import Clock
@@ -68,14 +67,11 @@ def test_job_is_not_completed_while_a_disk_is_missing(story: Story) -> None:
 def test_upload_begun_and_sealed_twice_changes_nothing(story: Story) -> None:
     job = story.start()
     (disk,) = story.open(job)
-    begin = partial(begin_upload, bytes_planned=4, full_instead=False, full_reason="")
-    with story.catalog.write() as session:
-        begin(session, job.id, 0)
-    with story.catalog.write() as session, pytest.raises(DiskNotUploadable):
-        begin(session, job.id, 0)
-    with story.catalog.write() as session:
-        assert begin(session, job.id, 0, repeated=True).status is Status.RUNNING
-    facts = SealedFacts("c/j/disk-0.qcow2", "ab" * 32, 4, 4, 2, 1)
+    story.upload(job)
+    with pytest.raises(DiskNotUploadable):
+        story.upload(job)
+    assert story.upload(job, repeated=True).status is Status.RUNNING
+    facts = SealedFacts("c/j/disk-0.qcow2", "ab" * 32, 4, 4, 2, 1, 0, 0)
     for _ in range(2):
         with story.catalog.write() as session:
             seal_disk(session, disk.id, facts, story.now())
@@ -102,7 +98,7 @@ def test_upload_of_a_disk_whose_job_just_ended_is_refused(
     monkeypatch.setattr(upload_disk, "find_disk", outdated)
     with story.catalog.write() as session:
         with pytest.raises(JobEnded):
-            begin_upload(session, job.id, 0, bytes_planned=4, full_instead=False, full_reason="")
+            story.begin(session, job)
         session.commit()
     assert story.job(job).disks[0].status is Status.FAILED
 
@@ -231,17 +227,8 @@ def test_job_without_disks_is_refused(story: Story) -> None:
 
 
 def test_disk_is_uploaded_once(story: Story) -> None:
-    from hub.catalog.upload_disk import begin_upload
-
     job = story.start()
     story.open(job)
-
-    def begin() -> BackupDisk:
-        with story.catalog.write() as session:
-            return begin_upload(
-                session, job.id, 0, bytes_planned=1, full_instead=False, full_reason=""
-            )
-
-    begin()
+    story.upload(job)
     with pytest.raises(DiskNotUploadable):
-        begin()
+        story.upload(job)
