@@ -13,8 +13,6 @@ from agent.pipeline import DEFAULT_THREADS
 from agent.vsphere.settings import (
     DEFAULT_NFC_BUFFERS_MIB,
     DEFAULT_NFC_CONNECTIONS,
-    DEFAULT_SNAPSHOT_AGE_ALARM_H,
-    DEFAULT_SNAPSHOT_COUNT_ALARM,
     VsphereSettings,
 )
 from sendense.channel import open_channel
@@ -28,6 +26,7 @@ from shared.settings import (
     warn_of_unknown_variables,
 )
 from shared.site_names import checked_site_name
+from shared.snapshot_alarms import DEFAULT_AGE_ALARM_H, DEFAULT_COUNT_ALARM
 
 DEFAULT_SAMPLE_FRACTION = 0.001
 DEFAULT_SAMPLE_LEAST = 64
@@ -74,8 +73,8 @@ class AgentSettings(FileSettings):
     sample_fraction: Annotated[float, Field(ge=0, le=1)] = DEFAULT_SAMPLE_FRACTION
     sample_least: Annotated[int, Field(ge=1, le=1 << 20)] = DEFAULT_SAMPLE_LEAST
     # A VM's snapshots that are not the agent's: older, or more, than this is told at each job.
-    snapshot_age_alarm_h: Annotated[float, Field(gt=0)] = DEFAULT_SNAPSHOT_AGE_ALARM_H
-    snapshot_count_alarm: Annotated[int, Field(ge=0)] = DEFAULT_SNAPSHOT_COUNT_ALARM
+    snapshot_age_alarm_h: Annotated[float, Field(gt=0)] = DEFAULT_AGE_ALARM_H
+    snapshot_count_alarm: Annotated[int, Field(ge=0)] = DEFAULT_COUNT_ALARM
     # Of one ESXi host, for all jobs together; vCenter documents 52 connections a host,
     # and a host has about 48 MiB of buffers for all its clients.
     nfc_connections_per_host: Annotated[int, Field(ge=1, le=52)] = DEFAULT_NFC_CONNECTIONS

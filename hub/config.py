@@ -5,10 +5,10 @@ import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import structlog
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from hub.catalog.catalog_url import has_password
@@ -16,6 +16,7 @@ from hub.catalog.engine import Catalog
 from hub.catalog.engines import STATEMENT_TIMEOUT_S
 from shared.errors import ConfigurationError
 from shared.settings import FileSettings, load_settings, source_name, warn_of_unknown_variables
+from shared.snapshot_alarms import DEFAULT_AGE_ALARM_H, DEFAULT_COUNT_ALARM
 
 CONFIG_NAME: Final = "hub.toml"
 DEFAULT_LISTEN: Final = "127.0.0.1:8443"
@@ -41,6 +42,9 @@ class HubSettings(FileSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # host:port of the Prometheus endpoint; empty: off.
     metrics_listen: str = ""
+    # Of a protected VM: snapshots older than this, or more of them, are alarms.
+    snapshot_age_alarm_h: Annotated[float, Field(gt=0)] = DEFAULT_AGE_ALARM_H
+    snapshot_count_alarm: Annotated[int, Field(ge=0)] = DEFAULT_COUNT_ALARM
 
 
 @dataclass(frozen=True, slots=True)

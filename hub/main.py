@@ -21,8 +21,10 @@ from hub.jobs.parts import Parts, Patience
 from hub.jobs.reaper import Reaper
 from hub.jobs.recover import recover
 from hub.jobs.sessions import HEARTBEAT_INTERVAL_S
+from hub.jobs.vm_alarms import AlarmCollector
 from hub.server import HubServer
 from shared.errors import ConfigurationError
+from shared.snapshot_alarms import AlarmLimits
 
 LOCK_NAME: Final = "hub.lock"
 # Both together, and two seconds for gRPC itself, stay below 10 s.
@@ -45,7 +47,12 @@ class Hub:
         self._settings = settings
         self._listen = loopback_address(settings.listen, key="listen")
         self._heartbeat_interval_s = heartbeat_interval_s
-        self.parts = Parts(catalog_of(settings), patience=patience or Patience())
+        self.parts = Parts(
+            catalog_of(settings),
+            patience=patience or Patience(),
+            alarm_limits=AlarmLimits(settings.snapshot_age_alarm_h, settings.snapshot_count_alarm),
+        )
+        self.parts.metrics.registry.register(AlarmCollector(self.parts))
         self._reaper = Reaper(self.parts)
         self._server = HubServer(self.parts, heartbeat_interval_s=heartbeat_interval_s)
         self.address: ListenAddress = self._listen

@@ -5,13 +5,12 @@ from pathlib import Path
 
 from agent.transports.nfc.ticket import Transport
 from shared.errors import ConfigurationError
+from shared.snapshot_alarms import DEFAULT_AGE_ALARM_H, DEFAULT_COUNT_ALARM
 
 HTTPS_PORT = 443
 
 DEFAULT_NFC_CONNECTIONS = 8
 DEFAULT_NFC_BUFFERS_MIB = 32
-DEFAULT_SNAPSHOT_AGE_ALARM_H = 72.0
-DEFAULT_SNAPSHOT_COUNT_ALARM = 3
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class VsphereSettings:
     nfc_connections_per_host: int = DEFAULT_NFC_CONNECTIONS
     nfc_buffers_mib_per_host: int = DEFAULT_NFC_BUFFERS_MIB
     """Of each ESXi host, for all disks that are read at a time."""
-    snapshot_age_alarm_h: float = DEFAULT_SNAPSHOT_AGE_ALARM_H
+    snapshot_age_alarm_h: float = DEFAULT_AGE_ALARM_H
     """Oldest snapshot, not of the agent, that a job passes over in silence, in hours."""
-    snapshot_count_alarm: int = DEFAULT_SNAPSHOT_COUNT_ALARM
+    snapshot_count_alarm: int = DEFAULT_COUNT_ALARM
     """Most snapshots, not of the agent, that a job passes over in silence."""
 
     def host_and_port(self) -> tuple[str, int]:

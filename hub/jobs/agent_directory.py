@@ -12,7 +12,7 @@ from sendense.v1 import agent_session_pb2, inventory_pb2
 from shared.errors import SendenseError
 
 # Fields of a VM that no agent sets.
-_OF_THE_HUB: Final = ("is_protected", "last_backup_id", "last_backup_at")
+_OF_THE_HUB: Final = ("is_protected", "last_backup_id", "last_backup_at", "alarms")
 
 
 @dataclass(frozen=True, slots=True)

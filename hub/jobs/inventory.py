@@ -1,6 +1,7 @@
 """The VMs that agents reported, with what the catalog knows of their backups."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from hub.catalog.agents import find_agent
 from hub.catalog.paging import decode_token, encode_token, page_rows
@@ -8,7 +9,9 @@ from hub.catalog.protection import LastBackup, protected_vms, vm_key
 from hub.errors import AgentNotFound, SiteNotFound
 from hub.jobs.agent_directory import ReportedVm
 from hub.jobs.parts import Parts
-from sendense.v1.inventory_pb2 import VirtualMachine
+from hub.jobs.vm_alarms import vm_alarms
+from sendense.v1.inventory_pb2 import VirtualMachine, VmAlarm
+from shared.snapshot_alarms import AlarmLimits
 
 
 def list_virtual_machines(
@@ -42,15 +45,20 @@ def list_virtual_machines(
             found.append((one, backup))
         if len(found) > rows:
             break
-    page = [_message(one, backup) for one, backup in found[:rows]]
+    now, limits = parts.now(), parts.alarm_limits
+    page = [_message(one, backup, now, limits) for one, backup in found[:rows]]
     return page, encode_token(*found[rows - 1][0].key) if len(found) > rows else ""
 
 
-def _message(one: ReportedVm, backup: LastBackup | None) -> VirtualMachine:
+def _message(
+    one: ReportedVm, backup: LastBackup | None, now: datetime, limits: AlarmLimits
+) -> VirtualMachine:
     message = one.message()
     if backup is not None:
         message.is_protected = True
         message.last_backup_id = backup.job_id
         if backup.completed_at is not None:
             message.last_backup_at.FromDatetime(backup.completed_at)
+        for alarm in vm_alarms(one.vm, now, limits):
+            message.alarms.append(VmAlarm(code=alarm.code, message=alarm.message))
     return message

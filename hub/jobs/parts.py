@@ -15,6 +15,7 @@ from hub.jobs.reads import ActiveReads
 from hub.jobs.told import Told
 from hub.jobs.turns import Turns
 from hub.metrics import Metrics
+from shared.snapshot_alarms import AlarmLimits
 
 
 def utc_now() -> datetime:
@@ -47,4 +48,5 @@ class Parts:
     folders: FolderCalls = field(default_factory=FolderCalls)
     metrics: Metrics = field(default_factory=Metrics)
     patience: Patience = Patience()
+    alarm_limits: AlarmLimits = field(default_factory=AlarmLimits)
     now: Callable[[], datetime] = utc_now
