@@ -92,13 +92,20 @@ def method_info(method: str) -> Any:
 
 
 def version_of(soap_action: str | None) -> str:
-    """The API version a request asks for. Raises BadRequest for one that the host is too old for."""
+    """The API version a request is answered in: the one it asks for, or the host's own.
+
+    Clients that are newer than the host ask for a version that it does not know; it
+    serves them its newest. Raises BadRequest for a namespace that is not the host's.
+    """
     match = _VERSION_URI.fullmatch((soap_action or "").strip())
     if not match or "/" not in match["version"]:
         return SERVER_VERSION
+    namespace, _, _ = match["version"].partition("/")
+    if f"urn:{namespace}" != NAMESPACE:
+        raise BadRequest(f'Unsupported version URI "urn:{match["version"]}"')
     version = support.versionMap.get(match["version"])
     if version is None or not support.IsChildVersion(SERVER_VERSION, version):
-        raise BadRequest(f'Unsupported version URI "urn:{match["version"]}"')
+        return SERVER_VERSION
     return str(version)
 
 
@@ -184,9 +191,16 @@ def read_call(body: bytes, version: str) -> Call:
     return Call(parser.method, request._this, arguments, version)
 
 
+class _Serializer(adapter.SoapSerializer):  # type: ignore[misc]
+    def _QName(self, typ: Any, defNS: str) -> Any:
+        """A reference in an `anyType` is a ManagedObjectReference, the only name the schema has."""
+        attributes, name = super()._QName(typ, defNS)
+        return attributes, f"{name}Reference" if typ is support.ManagedObject else name
+
+
 def _serializer(writer: StringIO, version: str) -> Any:
     prefixes = {**adapter.SOAP_NSMAP, NAMESPACE: ""}
-    serializer = adapter.SoapSerializer(writer, version, prefixes)
+    serializer = _Serializer(writer, version, prefixes)
     serializer.outermostAttrs = ""  # the envelope says all that these would
     return serializer
 

@@ -59,9 +59,9 @@ def test_chunked_requests_are_understood(site: SimulatedSite) -> None:
         (SERVICE_CONTENT.replace(b"RetrieveServiceContent", b"Nonsense"), {}, b"Unable to resolve"),
         (SERVICE_CONTENT.replace(b"_this", b"_that"), {}, b"Cannot deserialize"),
         (b"<a/>", {}, b"no method"),
-        (SERVICE_CONTENT, {"SOAPAction": '"urn:vim25/99.0"'}, b"Unsupported version URI"),
+        (SERVICE_CONTENT, {"SOAPAction": '"urn:pbm/2.0"'}, b"Unsupported version URI"),
     ],
-    ids=["no-xml", "no-method", "no-this", "no-envelope", "version"],
+    ids=["no-xml", "no-method", "no-this", "no-envelope", "namespace"],
 )
 def test_bad_requests_get_a_fault_that_says_why(
     site: SimulatedSite, body: bytes, headers: dict[str, str], said: bytes
@@ -86,6 +86,14 @@ def test_older_api_versions_are_served_as_such(site: SimulatedSite, vm: Simulate
     content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
     content.sessionManager.Login(site.user, site.password, None)
     assert vim.VirtualMachine(vm.moid, stub).config.changeTrackingEnabled is False
+
+
+@pytest.mark.parametrize("version", ["9.0.0.0", "99.0"], ids=["newer", "unheard-of"])
+def test_clients_newer_than_the_host_get_its_own_version(site: SimulatedSite, version: str) -> None:
+    headers = {"SOAPAction": f'"urn:vim25/{version}"'}
+    status, body = request(site, "POST", "/sdk", body=SERVICE_CONTENT, headers=headers)
+    assert status == 200
+    assert b"<apiVersion>8.0.3.0</apiVersion>" in body
 
 
 def test_many_clients_work_side_by_side(site: SimulatedSite, vm: SimulatedVm) -> None:
