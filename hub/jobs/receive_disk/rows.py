@@ -1,0 +1,103 @@
+"""The rows of an upload, each change a transaction that is tried for a while."""
+
+from typing import Final
+
+from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk
+from hub.catalog.queries import find_disk, find_job
+from hub.catalog.upload_disk import (
+    SamplingFacts,
+    SealedFacts,
+    begin_upload,
+    break_disk,
+    seal_disk,
+)
+from hub.errors import ProtocolViolation
+from hub.jobs.end import catalog_attempts, retry_catalog
+from hub.jobs.parts import Parts
+from hub.jobs.states import ReadMethod
+from sendense.v1 import backup_pb2
+from sendense.v1 import upload_pb2 as pb
+from shared.errors import SendenseError
+
+_METHODS: Final[dict[int, ReadMethod | None]] = {
+    backup_pb2.READ_METHOD_UNSPECIFIED: None,  # as planned
+    backup_pb2.READ_METHOD_ALLOCATED: ReadMethod.ALLOCATED,
+    backup_pb2.READ_METHOD_CHANGED: ReadMethod.CHANGED,
+    backup_pb2.READ_METHOD_COMPARED: ReadMethod.COMPARED,
+}
+
+
+def planned_disk(parts: Parts, job_id: str, disk_index: int) -> BackupDisk:
+    """The disk before its upload, with its job and context. Raises JobNotFound, DiskNotFound."""
+    with parts.catalog.read() as session:
+        disk = find_disk(session, job_id, disk_index)
+        _ = disk.job.context.repository  # loaded while there is a session
+        return disk
+
+
+def begin(parts: Parts, opening: pb.UploadOpen, *, bytes_planned: int) -> BackupDisk:
+    """Take the disk; one that is sealed is returned as it is.
+
+    Raises what `begin_upload` raises.
+    """
+    method = _method(opening)
+    sampling = _sampling(opening)
+    for attempt in catalog_attempts():
+        with attempt, parts.catalog.write() as session:
+            disk = begin_upload(
+                session,
+                opening.job_id,
+                opening.disk_index,
+                bytes_planned=bytes_planned,
+                full_instead=opening.full_instead,
+                full_reason=opening.full_reason[:MAX_TEXT_CHARS],
+                method=method,
+                reason=opening.read_reason[:MAX_TEXT_CHARS],
+                sampling=sampling,
+                now=parts.now(),
+                repeated=attempt.retry_state.attempt_number > 1,
+            )
+    return disk
+
+
+@retry_catalog
+def record_seal(parts: Parts, disk_id: int, facts: SealedFacts) -> None:
+    """The disk's layer is on stable storage. Raises JobEnded, CatalogUnavailable."""
+    with parts.catalog.write() as session:
+        seal_disk(session, disk_id, facts, parts.now())
+
+
+@retry_catalog
+def record_break(parts: Parts, disk_id: int, error: SendenseError) -> None:
+    """The disk's upload failed. Raises CatalogUnavailable."""
+    with parts.catalog.write() as session:
+        break_disk(session, disk_id, error)
+
+
+@retry_catalog
+def cancel_requested(parts: Parts, job_id: str) -> bool:
+    """Whether somebody wants the job cancelled. Raises JobNotFound, CatalogUnavailable."""
+    with parts.catalog.read() as session:
+        return find_job(session, job_id).cancel_requested_at is not None
+
+
+def _method(opening: pb.UploadOpen) -> ReadMethod | None:
+    try:
+        return _METHODS[opening.read_method]
+    except KeyError:
+        raise ProtocolViolation(
+            f"disk {opening.disk_index} of {opening.job_id}: "
+            f"{opening.read_method} is no way to read it that is known here"
+        ) from None
+
+
+def _sampling(opening: pb.UploadOpen) -> SamplingFacts | None:
+    if not opening.HasField("sampling"):
+        return None
+    found = opening.sampling
+    return SamplingFacts(
+        clusters_sampled=found.clusters_sampled,
+        clusters_drawn_from=found.clusters_drawn_from,
+        undetected_clusters_bound=found.undetected_clusters_bound,
+        clusters_missed=found.clusters_missed,
+    )

@@ -1,0 +1,240 @@
+"""The RPC of an upload: one thread receives, the other acknowledges.
+
+`receive` (a thread of its own) takes the parts, appends, seals, and alone
+opens and ends the layer writer. `answers` (gRPC's) syncs about every 16 MiB
+or second and yields the responses.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+import grpc
+import structlog
+
+from hub.catalog.models import BackupDisk, VmBackupContext
+from hub.errors import ProtocolViolation, UploadTruncated
+from hub.jobs.parts import Parts
+from hub.jobs.peer_stream import PeerStream, Rpc
+from hub.jobs.receive_disk.failure import discard, fail_disk
+from hub.jobs.receive_disk.layer import append, new_layer, sealed_facts
+from hub.jobs.receive_disk.rows import begin, planned_disk, record_seal
+from hub.jobs.receive_disk.tally import Tally
+from hub.repository import LayerWriter
+from sendense.codec import EncodedClusters
+from sendense.v1 import upload_pb2 as pb
+from shared.errors import SendenseError
+
+SYNC_BYTES: Final = 16 << 20
+SYNC_INTERVAL_S: Final = 1.0
+# An increment's first look at its base takes a while for a large disk.
+OPEN_TIMEOUT_S: Final = 100.0
+BREAK_NOTICE_S: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+def receive_disk(
+    parts: Parts, requests: Iterator[pb.UploadDiskRequest], rpc: Rpc
+) -> Iterator[pb.UploadDiskResponse]:
+    """Serve one UploadDisk RPC. Raises the error to end it with."""
+    upload = _Upload(parts, requests, rpc)
+    threading.Thread(target=upload.receive, name="receive-disk", daemon=True).start()
+    yield from upload.answers()
+
+
+class _Upload:
+    def __init__(self, parts: Parts, requests: Iterator[pb.UploadDiskRequest], rpc: Rpc) -> None:
+        self._parts = parts
+        self._stream = PeerStream(requests, rpc)
+
+        # Of the receiving thread.
+        self._disk: BackupDisk | None = None  # set while the row is this upload's
+        self._site = ""
+        self._tally = Tally("", -1, 0)
+
+        # Between the threads, under the stream's condition.
+        self._opened = False
+        self._sealed: pb.UploadSealed | None = None
+        self._unsynced_bytes = 0
+
+        # Held while syncing, so that the writer is not sealed or discarded meanwhile.
+        self._writing = threading.Lock()
+        self._writer: LayerWriter | None = None
+
+    # The RPC's thread.
+
+    def answers(self) -> Iterator[pb.UploadDiskResponse]:
+        """Opened, acknowledgements, sealed. Raises the upload's error."""
+        stream = self._stream
+        with stream.changed:
+            stream.changed.wait_for(lambda: self._opened or stream.over(), OPEN_TIMEOUT_S)
+            opened = self._opened
+            if not opened and not stream.over():
+                stream.note(ProtocolViolation("the upload was not opened in time"))
+        if opened:
+            yield pb.UploadDiskResponse(opened=pb.UploadOpened())
+        while True:
+            with stream.changed:
+                stream.changed.wait_for(self._due, SYNC_INTERVAL_S)
+                error, sealed = stream.error, self._sealed
+            if sealed is not None:
+                yield pb.UploadDiskResponse(sealed=sealed)
+                return
+            if error is not None:
+                raise error
+            if stream.rpc_ended.is_set():
+                # Nobody hears more; the receiving thread deals with what was sent.
+                return
+            ack = self._sync()
+            if ack is not None:
+                yield pb.UploadDiskResponse(ack=ack)
+
+    def _due(self) -> bool:
+        return self._stream.over() or self._unsynced_bytes >= SYNC_BYTES
+
+    def _sync(self) -> pb.UploadAck | None:
+        with self._writing:
+            if self._writer is None or not self._unsynced_bytes:
+                return None
+            with self._stream.changed:
+                self._unsynced_bytes = 0
+            try:
+                point = self._writer.sync()
+            except SendenseError as error:
+                self._stream.note(error)
+                raise
+        return pb.UploadAck(durable_frames=point.frames, durable_through_cluster=point.last_cluster)
+
+    # The receiving thread.
+
+    def receive(self) -> None:
+        """Take the parts until the disk is sealed or the upload has failed."""
+        try:
+            self._receive()
+        except SendenseError as error:
+            self._fail(error)
+        except grpc.RpcError:
+            self._fail(None)
+        except Exception:  # noqa: BLE001 - nobody above to report a defect to
+            _log.exception("upload_failed_unexpectedly", job_id=self._stream.job_id)
+            self._fail(SendenseError())
+        finally:
+            self._release()
+
+    def _receive(self) -> None:
+        stream = self._stream
+        first = stream.next()
+        if first is None or first.WhichOneof("part") != "open":
+            raise ProtocolViolation("an upload begins with open")
+        disk, context = self._open(first.open)
+        if disk.sealed_at is not None:
+            self._answer_sealed(bytes.fromhex(disk.root_digest or ""), disk.bytes_stored)
+            return
+        writer = self._begin_layer(disk, context)
+        while (part := stream.next()) is not None:
+            if stream.error is not None:
+                raise stream.error
+            kind = part.WhichOneof("part")
+            if kind == "frame":
+                self._appended(append(writer, disk, part.frame))
+            elif kind == "progress":
+                self._tally.advance(part.progress)
+            elif kind == "finish":
+                self._tally.finish(part.finish)
+                self._seal(disk, part.finish)
+                return
+            else:
+                raise ProtocolViolation(f"{kind} has no place in an opened upload")
+        # The requests of a broken RPC may end like those of a finished one; that
+        # it broke is told a moment later.
+        broke = stream.rpc_ended.wait(BREAK_NOTICE_S)
+        if stream.error is not None:
+            raise stream.error
+        if broke:
+            raise grpc.RpcError
+        raise UploadTruncated(stream.job_id, stream.disk_index, "it ended without finish")
+
+    def _open(self, opening: pb.UploadOpen) -> tuple[BackupDisk, VmBackupContext]:
+        """Claim the disk; a sealed one is returned as it is."""
+        job_id, disk_index = opening.job_id, opening.disk_index
+        self._stream.job_id, self._stream.disk_index = job_id, disk_index
+        self._parts.uploads.enter(self._stream)
+        planned = planned_disk(self._parts, job_id, disk_index)
+        context = planned.job.context
+        self._tally = Tally(job_id, disk_index, planned.capacity_bytes)
+        fits = self._tally.fits(opening.bytes_planned)
+        disk = begin(self._parts, opening, bytes_planned=opening.bytes_planned if fits else 0)
+        if disk.sealed_at is None:
+            self._disk, self._site = disk, context.site
+            # Only now: what is wrong from here on fails the job.
+            self._tally.begin(opening.bytes_planned, self._parts.board.disk(job_id, disk_index))
+        return disk, context
+
+    def _begin_layer(self, disk: BackupDisk, context: VmBackupContext) -> LayerWriter:
+        writer = self._writer = new_layer(context, disk)
+        with self._stream.changed:
+            self._opened = True
+            self._stream.changed.notify_all()
+        self._parts.board.changed(disk.backup_job_id)
+        return writer
+
+    def _appended(self, batch: EncodedClusters) -> None:
+        self._tally.add(batch)
+        self._parts.metrics.bytes_received.inc(batch.payload_bytes)
+        with self._stream.changed:
+            # A frame of zero clusters has no payload and is to be acknowledged too.
+            self._unsynced_bytes += batch.payload_bytes + 1
+            if self._unsynced_bytes >= SYNC_BYTES:
+                self._stream.changed.notify_all()
+
+    def _seal(self, disk: BackupDisk, finish: pb.UploadFinish) -> None:
+        with self._writing:
+            writer, self._writer = self._writer, None
+        assert writer is not None
+        try:
+            layer = writer.seal(disk.disk_change_id)
+            record_seal(self._parts, disk.id, sealed_facts(layer, self._tally.progress, finish))
+        except BaseException:
+            writer.discard()
+            raise
+        job_id, disk_index = disk.backup_job_id, disk.disk_index
+        _log.info("disk_sealed", job_id=job_id, disk=disk_index, stored=layer.bytes_stored)
+        self._parts.uploads.finish_readers(job_id, disk_index)
+        self._answer_sealed(layer.root_digest, layer.bytes_stored)
+        self._parts.board.changed(job_id)
+
+    def _answer_sealed(self, root_digest: bytes, bytes_stored: int) -> None:
+        # Before the answer: whoever gets it may at once upload or complete.
+        self._release()
+        with self._stream.changed:
+            self._sealed = pb.UploadSealed(root_digest=root_digest, bytes_stored=bytes_stored)
+            self._stream.finish()
+
+    def _fail(self, error: SendenseError | None) -> None:
+        """End the upload; `error` None: the connection broke."""
+        stream = self._stream
+        with stream.changed:
+            noted, aborted = stream.error, stream.aborted
+        broke = error is None and noted is None
+        error = (
+            noted
+            or error
+            or UploadTruncated(
+                stream.job_id, stream.disk_index, "the connection to the agent broke"
+            )
+        )
+        try:
+            with self._writing:
+                writer, self._writer = self._writer, None
+            if writer is not None:
+                discard(writer, stream.job_id)
+            self._release()
+            if self._disk is not None and not aborted:
+                fail_disk(self._parts, self._site, self._disk, error, broke=broke)
+        finally:
+            # The RPC's thread waits for it, whatever else went wrong.
+            stream.note(error)
+
+    def _release(self) -> None:
+        self._parts.uploads.leave(self._stream)
+        self._stream.released.set()
