@@ -146,7 +146,10 @@ class BackedUpDisk:
             frame_clusters=frame_clusters,
         ):
             writer.append(batch)
-        sealed = writer.seal(f"change/{job_id}")
+        return self.sealed_as(writer.seal(f"change/{job_id}"), job_id)
+
+    def sealed_as(self, sealed: SealedLayer, job_id: str) -> SealedLayer:
+        """The job's layer is the newest of the chain."""
         self.base = LayerBase(sealed.path, job_id, 0, f"change/{job_id}")
         self.layers.append(sealed)
         return sealed
