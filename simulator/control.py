@@ -64,26 +64,10 @@ class Control:
             return {"ok": False, "error": f"missing or wrong field: {error}"}
 
     def _vm(self, request: Answer) -> SimulatedVm:
-        name = str(request["vm"])
-        found = [one for one in self._site.vms if name in (one.name, one.moid)]
-        if len(found) != 1:
-            names = ", ".join(one.name for one in self._site.vms)
-            raise ControlError(
-                f"{'no' if not found else 'more than one'} VM {name!r}; there are: {names}"
-            )
-        return found[0]
+        return self._site.find_vm(str(request["vm"]))
 
     def _disk(self, request: Answer) -> SimulatedDisk:
-        """By position in the order of device keys, or by device key."""
-        vm = self._vm(request)
-        number = int(request["disk"])
-        if 0 <= number < len(vm.disks):
-            return vm.disks[number]
-        for disk in vm.disks:
-            if disk.key == number:
-                return disk
-        keys = ", ".join(f"{place} (key {disk.key})" for place, disk in enumerate(vm.disks))
-        raise ControlError(f"{vm.name} has no disk {number}; it has: {keys or 'none'}")
+        return self._vm(request).find_disk(int(request["disk"]))
 
     def _find_snapshot(self, vm: SimulatedVm, name: str) -> Snapshot:
         found = [one for one in vm.snapshots if name in (one.name, one.moid)]

@@ -10,6 +10,9 @@ from urllib.parse import quote
 from simulator.changed_areas import ChangedArea, TrackedDisk, changed_areas, tracked_disk
 from simulator.disks.disk import DiskBusy, DiskSpec, SimulatedDisk
 from simulator.disks.link import ChainView, Link
+from simulator.faults.api_kinds import ConsolidationNeeded
+from simulator.faults.board import FaultBoard
+from simulator.faults.kind import Place
 from simulator.recording import record_link
 from simulator.snapshots import (
     POWER_STATES,
@@ -39,6 +42,7 @@ class SimulatedVm:
         folder: Path,
         touched: Callable[[], None],
         record_to: Path | None,
+        faults: FaultBoard | None = None,
         power_state: PowerState = "poweredOn",
         guest_id: str = "debian12_64Guest",
         guest_full_name: str = "Debian GNU/Linux 12 (64-bit)",
@@ -54,7 +58,6 @@ class SimulatedVm:
         self.tools_running = tools_running
         self.power_state: PowerState = power_state
         self.change_tracking_enabled = change_tracking_enabled
-        self.consolidation_needed = False
         self.disks: list[SimulatedDisk] = []
         self.root_snapshots: list[Snapshot] = []
         self.current_snapshot: Snapshot | None = None
@@ -65,6 +68,8 @@ class SimulatedVm:
         self._folder_name = quote(name, safe=" ") if "/" in name else name
         self._folder = folder / quote(f"{name}-{moid}", safe=" ")
         self._touched_site = touched
+        self._faults = faults or FaultBoard()
+        self._links_left = False
         self._record_to = record_to
         self._links: dict[int, list[Link]] = {}
         self._last_snapshot = 0
@@ -76,6 +81,11 @@ class SimulatedVm:
     @property
     def vmx_path(self) -> str:
         return f"[{_DATASTORE}] {self._folder_name}/{self._folder_name}.vmx"
+
+    @property
+    def consolidation_needed(self) -> bool:
+        """Whether links are left that nothing needs, or a fault says so."""
+        return self._links_left or any(self._faults.look(ConsolidationNeeded, Place(self.moid)))
 
     @property
     def controllers(self) -> list[int]:
@@ -154,6 +164,16 @@ class SimulatedVm:
                 return disk
         raise KeyError(key)
 
+    def find_disk(self, number: int) -> SimulatedDisk:
+        """By position in the order of device keys, or by device key. Raises ValueError."""
+        if 0 <= number < len(self.disks):
+            return self.disks[number]
+        for disk in self.disks:
+            if disk.key == number:
+                return disk
+        keys = ", ".join(f"{place} (key {disk.key})" for place, disk in enumerate(self.disks))
+        raise ValueError(f"{self.name} has no disk {number}; it has: {keys or 'none'}")
+
     def _free_unit(self, controller: int) -> int:
         taken = {disk.unit for disk in self.disks if disk.controller == controller}
         taken.add(_CONTROLLERS_OWN_UNIT)
@@ -205,9 +225,17 @@ class SimulatedVm:
     # Snapshots.
 
     def create_snapshot(
-        self, name: str, description: str = "", *, quiesce: bool = False
+        self,
+        name: str,
+        description: str = "",
+        *,
+        quiesce: bool = False,
+        without_change_ids: frozenset[int] = frozenset(),
     ) -> Snapshot:
-        """Freeze all dependent disks together. Raises OperationRefused."""
+        """Freeze all dependent disks together. Raises OperationRefused.
+
+        Disks with a key in `without_change_ids` show none, as if they were not tracked.
+        """
         with self.lock:
             if any(disk.multi_writer for disk in self.disks):
                 raise OperationRefused(
@@ -229,6 +257,8 @@ class SimulatedVm:
                 if not disk.in_snapshots:
                     continue
                 link, change_id = disk.freeze(self._last_link)
+                if disk.key in without_change_ids:
+                    change_id = None
                 links[disk.key] = link
                 disks.append(FrozenDisk(disk, link.capacity_bytes, disk.tracking, change_id))
             snapshot = Snapshot(
@@ -273,10 +303,10 @@ class SimulatedVm:
                 child.parent = snapshot.parent
             if self.current_snapshot in gone:
                 self.current_snapshot = snapshot.parent
-            self.consolidation_needed = True
+            self._links_left = True
         try:
             if consolidate:
-                self.consolidate()
+                self._merge_unless_faulty()
         finally:
             self.touched()
 
@@ -286,9 +316,9 @@ class SimulatedVm:
             self._stun()
             self.root_snapshots = []
             self.current_snapshot = None
-            self.consolidation_needed = True
+            self._links_left = True
         try:
-            self.consolidate()
+            self._merge_unless_faulty()
         finally:
             self.touched()
 
@@ -311,14 +341,21 @@ class SimulatedVm:
                     disk.reset_tracking()
             self.current_snapshot = snapshot
             self.power_state = "poweredOff"  # snapshots are taken without memory
-            self.consolidation_needed = True
+            self._links_left = True
         try:
-            self.consolidate()
+            self._merge_unless_faulty()
         finally:
             self.touched()
 
     def consolidate(self) -> None:
         """Merge links that neither the guest nor a snapshot needs. Raises OperationRefused."""
+        at = Place(self.moid)
+        self._faults.fire(ConsolidationNeeded, at)
+        if any(self._faults.look(ConsolidationNeeded, at)):
+            return  # the task ends well, and nothing is merged: as hosts do
+        self._merge()
+
+    def _merge(self) -> None:
         with self.lock:
             try:
                 for disk in self.disks:
@@ -329,8 +366,12 @@ class SimulatedVm:
                 raise OperationRefused(
                     "FileLocked", f"Unable to access file since it is locked: {error}"
                 ) from error
-            self.consolidation_needed = False
+            self._links_left = False
         self.touched()
+
+    def _merge_unless_faulty(self) -> None:
+        if not any(self._faults.look(ConsolidationNeeded, Place(self.moid))):
+            self._merge()
 
     def changed_areas(
         self, snapshot: Snapshot | None, key: int, start: int, change_id: str, *, star: str

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from simulator.behaviour import Behaviour, Faults
+from simulator.behaviour import Behaviour
 from simulator.certificate import host_certificate
 from simulator.disks.disk import DiskSpec
+from simulator.faults.board import FaultBoard
+from simulator.faults.kind import Place
 from simulator.machines import SimulatedVm
 from simulator.nfc.authd import AuthDaemon
 from simulator.nfc.tickets import Tickets
@@ -61,13 +63,13 @@ class SimulatedSite:
         self.host_name = default_host_name()
         self.host_uuid = str(uuid.uuid4())
         self.behaviour = behaviour or Behaviour()
-        self.faults = Faults()
         self.recorded = state_dir / "recorded"
         self._record = record_snapshots
         self._vms: list[SimulatedVm] = []
         self._moids = count(1)
         self._lock = threading.Lock()
         self._changes = Changes()
+        self.faults = FaultBoard(self._place, self._changes.touched)
         self._prepare(password)
         self.password = (state_dir / _PASSWORD_FILE).read_text(encoding="utf-8").strip()
         self.certificate = host_certificate(state_dir, listen)
@@ -75,7 +77,12 @@ class SimulatedSite:
         self.sessions = Sessions(lambda: self.behaviour.session_idle_s)
         self.tasks = Tasks(self._changes.touched, self.faults)
         self._authd = AuthDaemon(
-            (listen, nfc_port), self.certificate, self.tickets, self.behaviour, self.faults
+            (listen, nfc_port),
+            self.certificate,
+            self.tickets,
+            self.behaviour,
+            self.faults,
+            self.expire_sessions,
         )
         try:
             self._soap = SoapServer(
@@ -120,8 +127,9 @@ class SimulatedSite:
             self.tasks,
             self.tickets,
             self.behaviour,
+            self.faults,
             nfc_address=lambda: (self._listen, self.nfc_port),
-            certificate_sha1=self.certificate.sha1,
+            certificate=self.certificate,
         )
         methods.add(of_vms.methods())
         of_collectors = CollectorMethods(inventory, self.sessions, self._changes, self.behaviour)
@@ -162,6 +170,22 @@ class SimulatedSite:
             raise KeyError(f"{len(found)} VMs are named {name!r}")
         return found[0]
 
+    def find_vm(self, name: str) -> SimulatedVm:
+        """The VM with a name or managed object id. Raises ValueError saying which there are."""
+        vms = self.vms
+        found = [one for one in vms if name in (one.name, one.moid)]
+        if len(found) != 1:
+            names = ", ".join(one.name for one in vms)
+            raise ValueError(
+                f"{'no' if not found else 'more than one'} VM {name!r}; there are: {names}"
+            )
+        return found[0]
+
+    def _place(self, vm: str, disk: int | None) -> tuple[str, Place]:
+        found = self.find_vm(vm)
+        key = None if disk is None else found.find_disk(disk).key
+        return found.name, Place(found.moid, key)
+
     def add_vm(self, name: str, disks: Sequence[DiskSpec] = (), **options: Any) -> SimulatedVm:
         """A new VM, running unless `power_state` says otherwise; options as SimulatedVm takes.
 
@@ -174,6 +198,7 @@ class SimulatedSite:
                 folder=self.state_dir / _DATASTORE_FOLDER,
                 touched=self._changes.touched,
                 record_to=self.recorded if self._record else None,
+                faults=self.faults,
                 **options,
             )
             for spec in disks:
@@ -195,6 +220,16 @@ class SimulatedSite:
         self._changes.touched()
         return ended
 
+    @property
+    def nfc_sessions(self) -> int:
+        """NFC sessions that are open now."""
+        return self._authd.sessions
+
+    @property
+    def most_nfc_sessions(self) -> int:
+        """The most NFC sessions that were open at a time."""
+        return self._authd.most_sessions
+
     def cut_nfc_connections(self) -> None:
         """Drop every NFC connection."""
         self._authd.drop_connections()
@@ -207,6 +242,7 @@ class SimulatedSite:
     def close(self) -> None:
         """Stop serving; may be called twice. The files stay."""
         self._changes.close()
+        self.faults.close()
         closers: list[Callable[[], None]] = [self._soap.close, self._authd.close]
         for close in closers:
             close()

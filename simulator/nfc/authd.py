@@ -5,13 +5,18 @@ import logging
 import socket
 import ssl
 import threading
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from simulator.behaviour import Behaviour, Faults
+from simulator.behaviour import Behaviour
 from simulator.certificate import HostCertificate
-from simulator.nfc.channel import Channel, Closed
+from simulator.faults.board import FaultBoard
+from simulator.faults.kind import Place
+from simulator.faults.nfc_kinds import NfcConnectionLimit, NfcTicketExpired, NfcTicketRefused
+from simulator.nfc.channel import Channel
 from simulator.nfc.session import NfcSession, ProtocolBroken
 from simulator.nfc.tickets import Ticket, Tickets
+from simulator.nfc.wire import Closed, Wire
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +40,18 @@ class AuthDaemon:
         certificate: HostCertificate,
         tickets: Tickets,
         behaviour: Behaviour,
-        faults: Faults,
+        faults: FaultBoard,
+        expire_sessions: Callable[[], object],
     ) -> None:
-        self._certificate_sha256 = certificate.sha256
-        self._tls = certificate.server_context()
+        """`expire_sessions` ends all login sessions of the API."""
         self._tickets = tickets
         self._behaviour = behaviour
         self._faults = faults
+        self._expire_sessions = expire_sessions
         self._lock = threading.Lock()
+        self._live = 0
+        self._most_live = 0
+        self.present(certificate)
         self._connections: dict[int, socket.socket] = {}
         self._numbers = 0
         self._closing = False
@@ -53,6 +62,24 @@ class AuthDaemon:
     def port(self) -> int:
         port: int = self._listener.getsockname()[1]
         return port
+
+    @property
+    def sessions(self) -> int:
+        """NFC sessions that are open now."""
+        with self._lock:
+            return self._live
+
+    @property
+    def most_sessions(self) -> int:
+        """The most NFC sessions that were open at a time."""
+        with self._lock:
+            return self._most_live
+
+    def present(self, certificate: HostCertificate) -> None:
+        """Show this certificate on connections from now on."""
+        with self._lock:
+            self._certificate_sha256 = certificate.sha256
+            self._tls = certificate.server_context()
 
     def start(self) -> None:
         """Begin to serve."""
@@ -91,11 +118,11 @@ class AuthDaemon:
         with self._lock:
             self._numbers += 1
             number = self._numbers
-            self._connections[number] = connection.dup()
+            kept = self._connections[number] = connection.dup()
         try:
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._converse(connection)
+                self._converse(connection, Wire(self._faults, kept))
         except (OSError, Closed):
             pass  # the client went away or was too slow: nobody is left to tell
         except ProtocolBroken as error:
@@ -107,29 +134,55 @@ class AuthDaemon:
                 leftover.shutdown(socket.SHUT_RDWR)
             leftover.close()
 
-    def _converse(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket, wire: Wire) -> None:
         connection.settimeout(_HANDSHAKE_S)
-        connection.sendall(_BANNER.encode("ascii"))
-        with self._tls.wrap_socket(connection, server_side=True) as secured:
-            granted = self._authenticate(secured)
+        with self._lock:
+            tls, sha256 = self._tls, self._certificate_sha256
+        wire.send(connection.sendall, _BANNER.encode("ascii"))
+        with tls.wrap_socket(connection, server_side=True) as secured:
+            granted = self._authenticate(secured, wire, sha256)
             if granted is None:
                 return
             # No TLS shutdown: the descriptor alone goes on, and what wrapped it forgets it.
             plain = socket.socket(fileno=secured.detach())
         ticket, secure = granted
-        with plain:
+        with plain, self._counted():
             plain.settimeout(_HANDSHAKE_S)
-            stream = self._tls.wrap_socket(plain, server_side=True) if secure else plain
+            stream = tls.wrap_socket(plain, server_side=True) if secure else plain
             with stream:
                 channel = Channel(
                     stream,
+                    wire,
                     receive_s=self._behaviour.nfc_idle_s,
                     send_s=self._behaviour.nfc_send_s,
                 )
-                NfcSession(channel, ticket, self._behaviour, self._faults).serve()
+                NfcSession(
+                    channel, ticket, self._behaviour, self._faults, self._expire_sessions
+                ).serve()
 
-    def _authenticate(self, secured: ssl.SSLSocket) -> tuple[Ticket, bool] | None:
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """One session more while the block runs. Raises Closed when the host takes no more."""
+        with self._lock:
+            self._live += 1
+            live = self._live
+            self._most_live = max(self._most_live, live)
+        try:
+            if self._faults.fire(NfcConnectionLimit, None, lambda kind: live > kind.limit):
+                raise Closed("more connections than the host takes")
+            yield
+        finally:
+            with self._lock:
+                self._live -= 1
+
+    def _authenticate(
+        self, secured: ssl.SSLSocket, wire: Wire, sha256: str
+    ) -> tuple[Ticket, bool] | None:
         """(ticket, whether NFC is to run inside TLS); None when the client gave up."""
+
+        def answer(line: str) -> None:
+            wire.send(secured.sendall, f"{line}\r\n".encode("ascii"))
+
         token = ""
         service = self._behaviour.site.nfc_service
         while True:
@@ -137,24 +190,32 @@ class AuthDaemon:
             if command == "SESSION":
                 token = argument
             elif command == "BANNER":
-                secured.sendall(_BANNER.encode("ascii"))
+                answer(_BANNER.rstrip())
             elif command == "THUMBPRINT_SHA2" and argument:
-                _answer(secured, f"200 {self._certificate_sha256}")
+                answer(f"200 {sha256}")
             elif command == "PROXY" and argument in (service, service + _SECURE_SUFFIX):
+                ticket = self._tickets.find(token)
+                if ticket:
+                    wire.place = Place(ticket.vm.moid, ticket.disk_key)
+                    if self._faults.fire(NfcTicketRefused, wire.place):
+                        answer("530 Login incorrect")
+                        continue
+                    if self._faults.fire(NfcTicketExpired, wire.place):
+                        self._tickets.redeem(token)
                 ticket = self._tickets.redeem(token)
                 if ticket is None:
-                    _answer(secured, "530 Please login with USER and PASS")
+                    answer("530 Please login with USER and PASS")
                     continue
                 secure = argument.endswith(_SECURE_SUFFIX)
-                _answer(secured, f"200 Connect {_ENDPOINT}{_SECURE_SUFFIX if secure else ''}")
+                answer(f"200 Connect {_ENDPOINT}{_SECURE_SUFFIX if secure else ''}")
                 return ticket, secure
             elif command == "QUIT":
-                _answer(secured, "221 Goodbye")
+                answer("221 Goodbye")
                 return None
             elif command in ("THUMBPRINT_SHA2", "PROXY"):
-                _answer(secured, "501 Invalid arguments")
+                answer("501 Invalid arguments")
             else:
-                _answer(secured, "500 Unknown command")
+                answer("500 Unknown command")
 
 
 def _line(secured: ssl.SSLSocket) -> str:
@@ -166,7 +227,3 @@ def _line(secured: ssl.SSLSocket) -> str:
             raise Closed("no complete line")
         line += byte
     return line[:-2].decode("utf-8", "replace")
-
-
-def _answer(secured: ssl.SSLSocket, line: str) -> None:
-    secured.sendall(f"{line}\r\n".encode("ascii"))

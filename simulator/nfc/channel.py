@@ -13,14 +13,11 @@ from struct import Struct
 from typing import Final
 
 from simulator.disks.link import Segment
+from simulator.nfc.wire import Closed, Wire
 
 _TIMEVAL: Final = Struct("@ll")
 _ZEROS: Final = memoryview(bytes(2 << 20))
 _READ_AHEAD: Final = 64 * 1024
-
-
-class Closed(Exception):
-    """The peer is gone, or took longer than it may."""
 
 
 def _set_kernel_deadlines(sock: socket.socket, receive_s: float, send_s: float) -> None:
@@ -33,9 +30,10 @@ def _set_kernel_deadlines(sock: socket.socket, receive_s: float, send_s: float) 
 class Channel:
     """Reads with a buffer, writes whole replies. One thread uses it."""
 
-    def __init__(self, sock: socket.socket, *, receive_s: float, send_s: float) -> None:
+    def __init__(self, sock: socket.socket, wire: Wire, *, receive_s: float, send_s: float) -> None:
         """A read without input for `receive_s`, a write without progress for `send_s` ends it."""
         self._sock = sock
+        self.wire = wire
         self._secured = isinstance(sock, ssl.SSLSocket)
         self._receive_s = receive_s
         self._send_s = send_s
@@ -72,25 +70,24 @@ class Channel:
             return True
         return bool(select.select([self._sock], [], [], 0)[0])
 
-    def peer_gone(self) -> bool:
-        """Whether the other side has closed the connection, also when input is waiting."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLRDHUP)
-        return bool(poll.poll(0))
-
     def send(self, *parts: bytes | memoryview) -> None:
         """Send all of it. Raises Closed."""
+        length = sum(len(part) for part in parts)
         try:
-            if self._secured:
-                self._send_secured(b"".join(parts))
+            if self._secured or not self.wire.quiet(length):
+                self.wire.send(self._put, b"".join(parts))
             else:
                 self._send_parts([memoryview(part) for part in parts if len(part)])
+                self.wire.sent(length)
         except OSError as error:
             raise Closed(str(error)) from error
 
-    def _send_secured(self, data: bytes | memoryview) -> None:
-        self._sock.settimeout(self._send_s)
-        self._sock.sendall(data)
+    def _put(self, data: bytes | memoryview) -> None:
+        if self._secured:
+            self._sock.settimeout(self._send_s)
+            self._sock.sendall(data)
+        else:
+            self._send_parts([memoryview(data)])
 
     def _send_parts(self, parts: list[memoryview], flags: int = 0) -> None:
         while parts:
@@ -103,13 +100,15 @@ class Channel:
     def send_segments(self, head: bytes, segments: Sequence[Segment]) -> None:
         """Send a head and the bytes of disk segments. Raises Closed.
 
-        Plain TCP: straight from the files. TLS: through one buffer.
+        Plain TCP: straight from the files. TLS, or a fault ahead: through one buffer.
         """
+        length = len(head) + sum(one.length for one in segments)
         try:
-            if self._secured:
-                self._send_secured(self._gathered(head, segments))
+            if self._secured or not self.wire.quiet(length):
+                self.wire.send(self._put, self._gathered(length, head, segments))
             else:
                 self._send_from_files(head, segments)
+                self.wire.sent(length)
         except OSError as error:
             raise Closed(str(error)) from error
 
@@ -130,8 +129,7 @@ class Channel:
                 left -= sent
         self._send_parts(pending)
 
-    def _gathered(self, head: bytes, segments: Sequence[Segment]) -> memoryview:
-        size = len(head) + sum(one.length for one in segments)
+    def _gathered(self, size: int, head: bytes, segments: Sequence[Segment]) -> memoryview:
         if size > len(self._scratch):
             self._scratch = bytearray(size)
         whole = memoryview(self._scratch)[:size]

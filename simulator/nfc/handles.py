@@ -20,7 +20,7 @@ _LARGEST_CYLINDERS = 0xFFFFFFFF
 class NfcError(Exception):
     """The request is answered with an error; the connection stays."""
 
-    def __init__(self, code: Code, problem: str) -> None:
+    def __init__(self, code: Code | int, problem: str) -> None:
         super().__init__(problem)
         self.code = code
 

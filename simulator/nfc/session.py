@@ -8,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from simulator.behaviour import LARGEST_BUFFER_BYTES, Behaviour, Faults
+from simulator.behaviour import LARGEST_BUFFER_BYTES, Behaviour
 from simulator.disks.link import Segment
-from simulator.nfc.channel import Channel, Closed, fill
+from simulator.faults.board import FaultBoard
+from simulator.nfc.channel import Channel, fill
 from simulator.nfc.compression import compress, decompress, zeros_skipped
 from simulator.nfc.frames import (
     CLASSIC_BYTES,
@@ -33,6 +34,7 @@ from simulator.nfc.frames import (
     classic,
 )
 from simulator.nfc.handles import Handle, NfcError, open_handle
+from simulator.nfc.session_faults import SessionFaults
 from simulator.nfc.tickets import LIBRARY_VERSION, Ticket
 
 _LARGEST_NAME: Final = 4096
@@ -40,7 +42,6 @@ _LARGEST_PAYLOAD: Final = 4096
 _LARGEST_READ: Final = 64 << 20
 _GATHERED_REQUESTS: Final = 8
 _SOCKET_BUFFER: Final = 1 << 20
-_HOLD_CHECK_S: Final = 0.05
 
 
 class ProtocolBroken(Exception):
@@ -71,12 +72,17 @@ class NfcSession:
     """Serves one connection in the thread that calls `serve`."""
 
     def __init__(
-        self, channel: Channel, ticket: Ticket, behaviour: Behaviour, faults: Faults
+        self,
+        channel: Channel,
+        ticket: Ticket,
+        behaviour: Behaviour,
+        faults: FaultBoard,
+        expire_sessions: Callable[[], object],
     ) -> None:
         self._channel = channel
         self._ticket = ticket
         self._behaviour = behaviour
-        self._faults = faults
+        self._faults = SessionFaults(faults, channel.wire, expire_sessions)
         self._random = random.Random(0)  # an order that repeats is what tests want
         self._buffer_bytes = 0
         self._handles: dict[int, Handle] = {}
@@ -187,6 +193,7 @@ class NfcSession:
             raise NfcError(Code.BAD_ARGUMENT, "no session is open")
         if wanted.kind != OpenFile.DISK:
             raise NfcError(Code.BAD_ARGUMENT, f"file kind {wanted.kind}")
+        self._faults.opening(self._ticket.vm, path)
         self._last_handle += 1
         handle = open_handle(self._ticket, path, wanted.flags, self._last_handle)
         self._handles[handle.number] = handle
@@ -222,6 +229,7 @@ class NfcSession:
         if self._behaviour.refuse_allocation_query:
             raise NfcError(Code.FAILED, "this host does not answer allocation queries")
         chunks = handle.allocated(query.start, query.chunk_bytes, query.chunk_count)
+        chunks = self._faults.allocation(handle, query.start, query.chunk_bytes, chunks)
         bitmap = np.packbits(chunks, bitorder="little").tobytes()
         bitmap += bytes(-len(bitmap) % 4)
         self._reply(Aio.QUERY_ALLOCATED, operation, query.pack_reply(), bitmap)
@@ -270,17 +278,7 @@ class NfcSession:
 
     def _pieces(self, operation: int, request: IoRequest) -> list[_Piece]:
         handle = self._handle(request.handle)
-        match self._faults.read_requested():
-            case "cut":
-                raise Closed("told to cut the connection")
-            case "error":
-                raise NfcError(Code.FAILED, "told to fail")
-            case "hold":
-                while not self._faults.wait_released(_HOLD_CHECK_S):
-                    if self._channel.peer_gone():
-                        raise Closed("the reader left while its read was held")
-            case "answer":
-                pass
+        self._faults.reading(handle, request)
         if request.length > _LARGEST_READ:
             raise NfcError(Code.BAD_ARGUMENT, f"a read of {request.length} bytes")
         pieces: list[_Piece] = []
@@ -306,8 +304,7 @@ class NfcSession:
     def _send_data(self, piece: _Piece, compression: int, extra: bytes | memoryview) -> None:
         self._channel.send(self._head(piece, compression, len(extra)), extra)
 
-    @staticmethod
-    def _head(piece: _Piece, compression: int, extra_bytes: int) -> bytes:
+    def _head(self, piece: _Piece, compression: int, extra_bytes: int) -> bytes:
         fragment = Fragment(
             handle=0,
             opcode=READ | compression << 32,
@@ -316,8 +313,12 @@ class NfcSession:
             within=piece.within,
             length=piece.length,
             extra_bytes=extra_bytes,
-        ).pack()
-        return HEADER.pack(MAGIC, Aio.IO, len(fragment), piece.operation) + fragment
+        )
+        handle = self._handle(piece.request.handle)
+        frame_bytes, operation, fragment = self._faults.head(
+            handle, Fragment.LAYOUT.size, piece.operation, fragment
+        )
+        return HEADER.pack(MAGIC, Aio.IO, frame_bytes, operation) + fragment.pack()
 
     def _write(self, operation: int, fragment: Fragment) -> None:
         if max(fragment.extra_bytes, fragment.length) > LARGEST_BUFFER_BYTES + _LARGEST_PAYLOAD:

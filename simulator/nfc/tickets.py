@@ -37,6 +37,11 @@ class Tickets:
             self._open[ticket.token] = ticket
         return ticket
 
+    def find(self, token: str) -> Ticket | None:
+        """The ticket of a token that is still good; it stays so."""
+        with self._lock:
+            return self._open.get(token)
+
     def redeem(self, token: str) -> Ticket | None:
         """The ticket of a token, once; None for an unknown or used one."""
         with self._lock:

@@ -68,11 +68,20 @@ def not_supported(text: str) -> VimFault:
     return VimFault(vmodl.fault.NotSupported(), text)
 
 
+def named_fault(name: str, text: str, file: str = "") -> VimFault:
+    """A fault by vSphere's name of it; `file` is named by faults about files."""
+    if name == "SystemError":
+        return VimFault(
+            vmodl.fault.SystemError(reason=text), f"A general system error occurred: {text}"
+        )
+    kind = getattr(vim.fault, name, None) or getattr(vmodl.fault, name)
+    if issubclass(kind, vim.fault.FileFault):
+        return VimFault(kind(file=file), f"{text} ({file})" if file else text)
+    return VimFault(kind(), text)
+
+
 def refused(error: OperationRefused, file: str = "") -> VimFault:
     """The vSphere fault of what a VM refused; `file` is named by faults about files."""
     if error.kind == "InvalidArgument":
         return invalid_argument(error.problem)
-    kind = getattr(vim.fault, error.kind)
-    if issubclass(kind, vim.fault.FileFault):
-        return VimFault(kind(file=file), f"{error.problem} ({file})" if file else error.problem)
-    return VimFault(kind(), error.problem)
+    return named_fault(error.kind, error.problem, file)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from simulator.behaviour import Faults, InjectedFault
+from simulator.faults.api_kinds import MethodFail, SessionExpiry
+from simulator.faults.board import FaultBoard
+from simulator.faults.kind import Place
 from simulator.soap.collector import Changes
 from simulator.soap.envelope import Call
 from simulator.soap.faults import (
@@ -14,6 +16,7 @@ from simulator.soap.faults import (
     invalid_argument,
     invalid_login,
     method_not_found,
+    named_fault,
     no_permission,
     not_authenticated,
     object_not_found,
@@ -22,7 +25,7 @@ from simulator.soap.host_objects import service_content
 from simulator.soap.inventory import Inventory, user_session
 from simulator.soap.objects import Managed
 from simulator.soap.sessions import Session, Sessions
-from simulator.soap.vmomi import Reference, support, vim, vmodl
+from simulator.soap.vmomi import Reference, support, vim
 
 _ANONYMOUS = {"RetrieveServiceContent", "Login"}
 
@@ -60,7 +63,7 @@ class Methods:
         inventory: Inventory,
         sessions: Sessions,
         changes: Changes,
-        faults: Faults,
+        faults: FaultBoard,
         *,
         user: str,
         password: str,
@@ -90,6 +93,15 @@ class Methods:
     def invoke(self, context: Context) -> tuple[Any, Any]:
         """(value, declared type) of a call's result. Raises VimFault."""
         call = context.call
+        if context.session is not None and self.faults.fire(
+            SessionExpiry,
+            None,
+            lambda kind: kind.on == "call" and kind.method in (None, call.method),
+            method=call.method,
+        ):
+            self._sessions.end_all()
+            self._changes.touched()
+            context.session = None
         if context.session is None and not self._is_anonymous(call):
             raise not_authenticated(call.this)
         managed = self.inventory.find(call.this, context.session)
@@ -100,13 +112,9 @@ class Methods:
             raise method_not_found(call.this, call.method)
         if call.method in self.inventory.behaviour.nfc_methods_forbidden:
             raise no_permission(call.this, f"VirtualMachine.Provisioning.{call.method[3:]}")
-        try:
-            self.faults.method_called(call.method)
-        except InjectedFault as error:
-            raise VimFault(
-                vmodl.fault.SystemError(reason=str(error)),
-                f"A general system error occurred: {error}",
-            ) from error
+        failed = self.faults.fire(MethodFail, _place(call), lambda kind: kind.method == call.method)
+        if failed:
+            raise named_fault(failed.kind.fault, f"{call.method} was told to fail")
         value = method(context, call.arguments)
         return value, self._result_type(managed, call)
 
@@ -189,3 +197,11 @@ class Methods:
             else:
                 return None
         return at
+
+
+def _place(call: Call) -> Place:
+    """The VM that a call is about, where it names one: itself, by a snapshot, as an argument."""
+    about = call.arguments.get("vm") or call.this
+    if isinstance(about, vim.VirtualMachine | vim.vm.Snapshot):
+        return Place(about._moId.partition("-snapshot-")[0])
+    return Place()

@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = 500, write_fault(vmodl.fault.InvalidRequest(), str(error))
         except VimFault as error:
             status, answer = 500, write_fault(error.fault, error.text, version)
-        if self.server.methods.faults.answer_ready(method) == "cut":
+        if not self.server.methods.faults.answer_ready(method):
             self.close_connection = True
             return
         self._answer(status, answer, None if known else set_cookie(opened))

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from simulator.behaviour import Faults, InjectedFault
+from simulator.faults.api_kinds import TaskFail, TaskSlow, TaskStall
+from simulator.faults.board import FaultBoard
+from simulator.faults.kind import Place
 from simulator.snapshots import OperationRefused
-from simulator.soap.faults import VimFault, refused, task_in_progress
-from simulator.soap.vmomi import Fault, Reference, support, vim, vmodl
+from simulator.soap.faults import VimFault, named_fault, refused, task_in_progress
+from simulator.soap.vmomi import Fault, Reference, support, vim
 
 _KEPT = 200
+_LONGEST_STALL_S = 3600.0
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Task:
 class Tasks:
     """Runs tasks, each in a thread of its own, and remembers the latest."""
 
-    def __init__(self, touched: Callable[[], None], faults: Faults) -> None:
+    def __init__(self, touched: Callable[[], None], faults: FaultBoard) -> None:
         self._touched = touched
         self._faults = faults
         self._numbers = count(1)
@@ -111,21 +114,40 @@ class Tasks:
         task.state = "running"
         self._touched()
         try:
-            self._faults.task_started(task.method)
-            self._faults.wait_task(task.method)
-            task.result = work()
+            task.result = self._work(task, work)
         except VimFault as error:
             self._fail(task, error)
         except OperationRefused as error:
             self._fail(task, refused(error, file))
-        except (OSError, ValueError, InjectedFault) as error:
-            fault = vmodl.fault.SystemError(reason=str(error))
-            self._fail(task, VimFault(fault, f"A general system error occurred: {error}"))
+        except (OSError, ValueError) as error:
+            self._fail(task, named_fault("SystemError", str(error)))
         else:
             task.completed = datetime.now(UTC)
             task.state = "success"
         task.finished.set()
         self._touched()
+
+    def _work(self, task: Task, work: Callable[[], Any]) -> Any:
+        """The task's result, after what faults want of it. Raises VimFault."""
+        at = Place(task.entity._moId)
+
+        def of_method(kind: TaskFail | TaskSlow | TaskStall) -> bool:
+            return kind.method in (None, task.method)
+
+        failed = self._faults.fire(TaskFail, at, of_method, method=task.method)
+        error = named_fault(failed.kind.fault, "the task was told to fail") if failed else None
+        if failed and error and not failed.kind.effect:
+            raise error
+        slow = self._faults.fire(TaskSlow, at, of_method, method=task.method)
+        if slow:
+            slow.wait_cleared(slow.kind.seconds)
+        stalled = self._faults.fire(TaskStall, at, of_method, method=task.method)
+        if stalled:
+            stalled.wait_cleared(_LONGEST_STALL_S)
+        result = work()
+        if error:
+            raise error
+        return result
 
     @staticmethod
     def _fail(task: Task, error: VimFault) -> None:

@@ -4,13 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 from simulator.behaviour import Behaviour
-from simulator.changed_areas import ChangedArea
+from simulator.certificate import HostCertificate
+from simulator.changed_answer import ChangedAnswers
+from simulator.disks.disk import SimulatedDisk
+from simulator.faults.api_kinds import QuiesceFail, SnapshotRemoveFail
+from simulator.faults.armed import Armed
+from simulator.faults.board import FaultBoard, K
+from simulator.faults.kind import Place
+from simulator.faults.tracking_kinds import ChangeIdMissing, ChangeIdUuid, FileFault
 from simulator.machines import SimulatedVm
 from simulator.nfc.tickets import LIBRARY_VERSION, SERVICE_VERSION, Ticket, Tickets
 from simulator.snapshots import OperationRefused, Snapshot
 from simulator.soap.faults import (
     VimFault,
     invalid_argument,
+    named_fault,
     not_supported,
     object_not_found,
     refused,
@@ -33,16 +41,20 @@ class VmMethods:
         tasks: Tasks,
         tickets: Tickets,
         behaviour: Behaviour,
+        faults: FaultBoard,
         *,
         nfc_address: Callable[[], tuple[str, int]],
-        certificate_sha1: str,
+        certificate: HostCertificate,
     ) -> None:
+        """`certificate` is the one whose thumbprint tickets tell."""
         self._inventory = inventory
         self._tasks = tasks
         self._tickets = tickets
         self._behaviour = behaviour
+        self._faults = faults
+        self._answers = ChangedAnswers(faults)
         self._nfc_address = nfc_address
-        self._certificate_sha1 = certificate_sha1
+        self._certificate = certificate
 
     def methods(self) -> dict[str, Method]:
         """By WSDL name."""
@@ -120,22 +132,58 @@ class VmMethods:
         quiesce = bool(arguments.get("quiesce")) or arguments.get("quiesceSpec") is not None
 
         def work() -> Any:
+            failed = quiesce and self._faults.fire(QuiesceFail, Place(vm.moid))
+            if failed:
+                raise named_fault(failed.kind.fault, "The guest could not be quiesced.")
+            self._reset_tracking(vm)
             made = vm.create_snapshot(
-                arguments["name"], arguments["description"] or "", quiesce=quiesce
+                arguments["name"],
+                arguments["description"] or "",
+                quiesce=quiesce,
+                without_change_ids=self._without_change_ids(vm),
             )
             return vim.vm.Snapshot(made.moid)
 
         return self._task(context, vm, vm_reference(vm), work)
 
+    def _reset_tracking(self, vm: SimulatedVm) -> None:
+        for one, disks in self._aimed(ChangeIdUuid, vm):
+            tracked = [disk for disk in disks if disk.tracking]
+            if tracked and one.fire(Place(vm.moid), disks=[disk.key for disk in tracked]):
+                for disk in tracked:
+                    disk.reset_tracking()
+
+    def _without_change_ids(self, vm: SimulatedVm) -> frozenset[int]:
+        keys: set[int] = set()
+        for one, disks in self._aimed(ChangeIdMissing, vm):
+            hit = [disk.key for disk in disks if disk.in_snapshots]
+            if vm.change_tracking_enabled and hit and one.fire(Place(vm.moid), disks=hit):
+                keys.update(hit)
+        return frozenset(keys)
+
+    def _aimed(self, kind: type[K], vm: SimulatedVm) -> list[tuple[Armed[K], list[SimulatedDisk]]]:
+        """The faults of a kind that are set for a VM's disks, with these: one chance for all."""
+        found: dict[int, tuple[Armed[K], list[SimulatedDisk]]] = {}
+        for disk in vm.disks:
+            for one in self._faults.look(kind, Place(vm.moid, disk.key)):
+                found.setdefault(one.number, (one, []))[1].append(disk)
+        return list(found.values())
+
     def _remove_snapshot(self, context: Context, arguments: dict[str, Any]) -> Any:
         vm, snapshot = self._snapshot(context.call.this)
 
         def work() -> None:
-            vm.remove_snapshot(
-                snapshot,
-                children=bool(arguments["removeChildren"]),
-                consolidate=arguments["consolidate"] is not False,
-            )
+            failed = self._faults.fire(SnapshotRemoveFail, Place(vm.moid))
+            if not failed or failed.kind.gone:
+                vm.remove_snapshot(
+                    snapshot,
+                    children=bool(arguments["removeChildren"]),
+                    consolidate=arguments["consolidate"] is not False and not failed,
+                )
+            if failed:
+                raise named_fault(
+                    failed.kind.fault, "The snapshot could not be removed.", vm.vmx_path
+                )
 
         return self._task(context, vm, vm_reference(vm), work)
 
@@ -162,6 +210,9 @@ class VmMethods:
             if owner is not vm:
                 raise invalid_argument("snapshot")
         start = int(arguments["startOffset"])
+        at = Place(vm.moid, arguments["deviceKey"])
+        if self._faults.fire(FileFault, at, lambda kind: start >= kind.at_offset, offset=start):
+            raise named_fault("FileFault", "Error caused by file", vm.vmx_path)
         try:
             capacity, areas = vm.changed_areas(
                 snapshot,
@@ -172,27 +223,16 @@ class VmMethods:
             )
         except OperationRefused as error:
             raise refused(error, vm.vmx_path) from error
-        length, inside = self._slice(start, capacity, areas)
+        allocated = arguments["changeId"] == "*"
+        answer = self._answers.answer(at, start, capacity, areas, allocated=allocated)
         return _CHANGE_INFO(
-            startOffset=start,
-            length=length,
+            startOffset=answer.start,
+            length=answer.length,
             changedArea=[
-                _CHANGE_INFO.DiskChangeExtent(start=one.start, length=one.length) for one in inside
+                _CHANGE_INFO.DiskChangeExtent(start=one.start, length=one.length)
+                for one in answer.areas
             ],
         )
-
-    def _slice(
-        self, start: int, capacity: int, areas: list[ChangedArea]
-    ) -> tuple[int, list[ChangedArea]]:
-        """(length, areas) of the slice from `start`: limited in bytes and in areas."""
-        end = min(start + self._behaviour.slice_bytes, capacity)
-        inside = [one for one in areas if one.start < end]
-        limit = self._behaviour.areas_per_slice
-        if len(inside) > limit:
-            end = inside[limit].start
-            inside = inside[:limit]
-        cut = [ChangedArea(one.start, min(one.length, end - one.start)) for one in inside]
-        return end - start, cut
 
     def _disk_ticket(self, arguments: dict[str, Any], *, writable: bool) -> Any:
         key = arguments["diskDeviceKey"]
@@ -207,7 +247,7 @@ class VmMethods:
         return vim.HostServiceTicket(
             host=host if flavour.ticket_names_host else None,
             port=port,
-            sslThumbprint=self._certificate_sha1,
+            sslThumbprint=self._certificate.sha1,
             service=flavour.nfc_service,
             serviceVersion=SERVICE_VERSION,
             sessionId=ticket.token,

@@ -15,7 +15,7 @@ from tests.unit.simulator.conftest import MIB, frozen_disks, take_snapshot
 def test_increment_through_the_api_in_slices(
     api: Any, site: SimulatedSite, vm: SimulatedVm, seen_vm: Any
 ) -> None:
-    site.behaviour.slice_bytes = 5 * MIB
+    site.faults.set("cbt-slice-bytes", bytes=5 * MIB)
     WaitForTask(seen_vm.ReconfigVM_Task(vim.vm.ConfigSpec(changeTrackingEnabled=True)))
     assert seen_vm.config.changeTrackingEnabled
     first = take_snapshot(seen_vm, "one")
@@ -47,7 +47,7 @@ def test_increment_through_the_api_in_slices(
 def test_slices_are_limited_in_areas_too(
     api: Any, site: SimulatedSite, vm: SimulatedVm, seen_vm: Any
 ) -> None:
-    site.behaviour.areas_per_slice = 2
+    site.faults.set("cbt-slice-bytes", areas=2)
     vm.reconfigure(change_tracking_enabled=True)
     for number in range(5):
         vm.disks[0].write(number * 128 * 1024, b"x")

@@ -274,7 +274,7 @@ def test_ordered_faults_fire_at_their_read(
     assert client.read(handle, 0, 512) == frozen[:512]
     with pytest.raises(Refused):
         client.read(handle, 0, 512)
-    with pytest.raises(AssertionError, match="cut at read 2"):
+    with pytest.raises(AssertionError, match="nfc-cut fired 0 of 1 times"):
         site.faults.assert_all_fired()
     with pytest.raises(ConnectionError):
         client.read(handle, 0, 512)

@@ -56,7 +56,7 @@ def test_site_file_describes_vms_disks_and_behaviour(tmp_path: Path, site: Simul
     file.write_text(
         """
         [behaviour]
-        slice_bytes = 1048576
+        page_objects = 7
         shuffle_fragments = true
 
         [[vm]]
@@ -79,7 +79,7 @@ def test_site_file_describes_vms_disks_and_behaviour(tmp_path: Path, site: Simul
         """
     )
     spec = load_site(file)
-    assert spec.behaviour.slice_bytes == MIB
+    assert spec.behaviour.page_objects == 7
     assert spec.behaviour.shuffle_fragments
     spec.build(site)
     vm = site.vm("one")
@@ -110,7 +110,7 @@ def test_site_file_describes_vms_disks_and_behaviour(tmp_path: Path, site: Simul
         ("[[vm]]\nname = 'a'\n[[vm.disk]]\ncapacity = 'big'", "is no size"),
         ("[[vm]]\nname = 'a'\n[[vm.disk]]\ncapacity = 512\nmode = 'x'", "mode is none of"),
         ("[behaviour]\nnonsense = 1", "unknown key 'nonsense'"),
-        ("[behaviour]\nslice_bytes = 'a'", "wrong type"),
+        ("[behaviour]\npage_objects = 'a'", "wrong type"),
         ("not toml", "cannot be read as TOML"),
     ],
 )

@@ -41,7 +41,7 @@ def base_of(vsphere: VsphereSite, vm: SimulatedVm) -> JobSnapshot:
 def test_changes_are_read_to_the_end_whatever_the_slices(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, slice_bytes: int
 ) -> None:
-    simulated.behaviour.slice_bytes = slice_bytes
+    simulated.faults.set("cbt-slice-bytes", bytes=slice_bytes)
     base = base_of(vsphere, vm)
     disk = vm.disks[0]
     disk.write(5, b"a")
@@ -58,7 +58,7 @@ def test_changes_are_read_to_the_end_whatever_the_slices(
 def test_many_areas_in_short_answers_are_all_read(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
-    simulated.behaviour.areas_per_slice = 3
+    simulated.faults.set("cbt-slice-bytes", areas=3)
     base = base_of(vsphere, vm)
     for number in range(0, 100, 2):
         vm.disks[0].write(number * K, b"x")

@@ -1,0 +1,1 @@
+"""What a site does wrong on request: named faults with typed options, on one board."""
