@@ -7,7 +7,7 @@ from sqlalchemy import Select, String, and_, case, cast, func, literal, or_, sel
 from sqlalchemy.orm import aliased
 
 from hub.catalog.models import BackupDisk, BackupJob, BackupRepository, VmBackupContext
-from hub.jobs.states import LIVE, BackupType, Status
+from hub.jobs.states import LIVE, BackupType, ReadMethod, Status
 
 # What it is about, and what is wrong.
 Question: TypeAlias = "Select[str, str]"
@@ -122,6 +122,21 @@ def _without_base() -> Question:
                 BackupDisk.backup_type == BackupType.INCREMENTAL, BackupDisk.base_disk_id.is_(None)
             ),
             and_(BackupDisk.backup_type == BackupType.FULL, BackupDisk.base_disk_id.is_not(None)),
+        ),
+    )
+
+
+def _wrong_read_method() -> Question:
+    """Only what is read as a whole stands by itself. Older rows do not say how they were read."""
+    return select(
+        _disk_name(), literal("was read as a whole and has a base, or the other way round")
+    ).where(
+        BackupDisk.status == Status.COMPLETED,
+        or_(
+            and_(
+                BackupDisk.read_method == ReadMethod.ALLOCATED, BackupDisk.base_disk_id.is_not(None)
+            ),
+            and_(BackupDisk.read_method != ReadMethod.ALLOCATED, BackupDisk.base_disk_id.is_(None)),
         ),
     )
 
@@ -257,6 +272,7 @@ RULES: Final[Sequence[tuple[str, Callable[[], Question]]]] = (
     ("jobs", _other_context),
     ("jobs", _default_twice),
     ("chains", _without_base),
+    ("chains", _wrong_read_method),
     ("chains", _unfit_base),
     ("counters", _wrong_counters),
     ("counters", _wrong_job_bytes),

@@ -29,8 +29,25 @@ class _Question:
     instead: str
 
 
-# By the revision that a downgrade takes back.
+# By the revision that a downgrade takes back. How each disk was read is lost as well;
+# only people look at it.
 _QUESTIONS: Final[dict[str, tuple[_Question, ...]]] = {
+    "0003": (
+        _Question(
+            *("vm_backup_contexts", "tracking_distrusted_since"),
+            "SELECT count(*) FROM vm_backup_contexts WHERE tracking_distrusted_since IS NOT NULL",
+            "VMs whose changed block tracking missed changes",
+            "an older hub would believe it; back these VMs up once more, or keep this schema",
+        ),
+        _Question(
+            *("vm_backup_contexts", "tracking_trusted_from_run"),
+            "SELECT count(*) FROM vm_backup_contexts WHERE restore_point_count > 0 AND "
+            "tracking_trusted_from_run > (SELECT COALESCE(MAX(run_number), 0) FROM backup_jobs "
+            "WHERE vm_backup_context_id = context_id AND status = 'completed')",
+            "VMs whose last backup may lack changes that were missed",
+            "an older hub would build on it; back these VMs up once more, or keep this schema",
+        ),
+    ),
     "0002": (
         _Question(
             *("file_removals", "id", "SELECT count(*) FROM file_removals"),

@@ -1,26 +1,22 @@
-"""Which row an increment builds on (reference: failures 1 to 9, 14, 15)."""
+"""Which row an increment builds on, and how it is read (reference: failures 1, 3 to 9, 14, 15)."""
 
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
 
-from hub.catalog.bases import FrozenDisk, base_candidates
+from hub.catalog.bases import base_candidates
+from hub.catalog.check import check_rows
 from hub.catalog.models import BackupDisk, BackupJob
-from hub.jobs.states import BackupType, Event
+from hub.jobs.states import BackupType, Event, ReadMethod
 from tests.unit.hub.catalog.story import GIB, PGTEST, Story, frozen
-
-
-def reasons(story: Story, job_disks: list[FrozenDisk], **more: object) -> list[str]:
-    """Warnings of a job that is opened now with these disks."""
-    job = story.start(**more)  # type: ignore[arg-type]
-    story.open(job, *job_disks)
-    return [one["message"] for one in story.job(job).warnings]
 
 
 def test_first_backup_is_full_without_a_warning(story: Story) -> None:
     job = story.whole(frozen(0), frozen(1))
     assert [disk.base_disk_id for disk in job.disks] == [None, None]
+    assert [disk.read_method for disk in job.disks] == [ReadMethod.ALLOCATED] * 2
+    assert [disk.read_reason for disk in job.disks] == [None, None]
     assert job.backup_type is BackupType.FULL
     assert job.warnings == []
 
@@ -32,6 +28,7 @@ def test_each_disk_builds_on_its_own_row_of_the_last_job(story: Story) -> None:
     assert [d.base_disk_id for d in third.disks] == [d.id for d in second.disks]
     assert [d.base.disk_change_id for d in third.disks if d.base] == ["52 aa/2"] * 2
     assert third.backup_type is BackupType.INCREMENTAL
+    assert [d.read_method for d in third.disks] == [ReadMethod.CHANGED] * 2
     assert third.warnings == []
 
 
@@ -67,63 +64,101 @@ def test_disk_is_known_by_uuid_and_key_when_the_order_changed(story: Story) -> N
 
 
 @pytest.mark.parametrize(
-    ("changed", "reason"),
+    ("changed", "reason", "gone"),
     [
-        ({"disk_uuid": "another"}, "does not have this disk"),
-        ({"vmware_disk_key": 2016}, "does not have this disk"),
-        ({"capacity_bytes": 2 * GIB}, "size changed"),
-        ({"change_id": ""}, "no change id"),
-        ({"change_id": "77 bb/2"}, "was reset"),
-        ({"change_id": "52 aa/9"}, "went back"),
-        ({"disk_uuid": ""}, "no uuid"),
+        ({"disk_uuid": "another"}, "does not have this disk", True),
+        ({"vmware_disk_key": 2016}, "does not have this disk", True),
+        ({"capacity_bytes": GIB // 2}, "shrank from 1073741824 to 536870912 bytes", False),
+        ({"disk_uuid": ""}, "no uuid", True),
     ],
-    ids=["uuid", "key", "grown", "untracked", "reset", "reverted", "no-uuid"],
+    ids=["uuid", "key", "shrunk", "no-uuid"],
 )
 def test_disk_without_a_usable_base_is_full_and_says_why(
-    story: Story, changed: dict[str, object], reason: str
+    story: Story, changed: dict[str, object], reason: str, gone: bool
 ) -> None:
+    """Failures 4, 7, 9."""
     story.whole(frozen(0), frozen(1, change_id="52 aa/10"))
     job = story.whole(frozen(0), frozen(1, **{"change_id": "52 aa/11"} | changed))
     assert [d.backup_type for d in job.disks] == [BackupType.INCREMENTAL, BackupType.FULL]
+    assert [d.read_method for d in job.disks] == [ReadMethod.CHANGED, ReadMethod.ALLOCATED]
     assert job.backup_type is BackupType.INCREMENTAL
-    (warning,) = job.warnings
+    warning, *others = job.warnings
     assert warning["code"] == "FULL_INSTEAD_OF_INCREMENTAL"
     assert warning["disk_label"] == "Hard disk 2"
     assert reason in warning["message"]
+    assert reason in (job.disks[1].read_reason or "")
+    assert [one["code"] for one in others] == (["DISK_GONE"] if gone else [])
 
 
-def test_base_without_a_change_id_is_no_base(story: Story) -> None:
-    story.whole(frozen(change_id=""))
-    (message,) = reasons(story, [frozen()])
-    assert "no change id" in message
+@pytest.mark.parametrize(
+    ("before", "now", "reason"),
+    [
+        ({}, {"capacity_bytes": 2 * GIB}, "grew from 1073741824 to 2147483648 bytes"),
+        ({}, {"change_id": ""}, "no change id"),
+        ({"change_id": ""}, {}, "last backup has no change id"),
+        ({}, {"change_id": "77 bb/2"}, "was reset"),
+        ({}, {"change_id": "52 aa/9"}, "went back"),
+    ],
+    ids=["grown", "untracked", "not-tracked-then", "reset", "reverted"],
+)
+def test_disk_whose_changes_cannot_be_asked_for_is_compared_and_says_why(
+    story: Story, before: dict[str, object], now: dict[str, object], reason: str
+) -> None:
+    """Failures 4, 8, 14, 15."""
+    first = story.whole(frozen(0), frozen(1, **{"change_id": "52 aa/10"} | before))
+    job = story.whole(frozen(0), frozen(1, **{"change_id": "52 aa/11"} | now))
+    assert [d.base_disk_id for d in job.disks] == [d.id for d in first.disks]
+    assert [d.read_method for d in job.disks] == [ReadMethod.CHANGED, ReadMethod.COMPARED]
+    assert [d.backup_type for d in job.disks] == [BackupType.INCREMENTAL] * 2
+    (warning,) = job.warnings
+    assert warning["code"] == "COMPARED_INSTEAD_OF_TRACKING"
+    assert warning["disk_label"] == "Hard disk 2"
+    assert warning["message"].startswith("Hard disk 2 is read in full and compared with the last")
+    assert warning["message"].endswith(job.disks[1].read_reason or "?")
+    assert reason in warning["message"]
+    assert job.disks[0].read_reason is None
 
 
-def test_job_made_while_the_vm_had_snapshots_is_no_base(story: Story) -> None:
+def test_grown_disk_has_the_new_size_and_is_a_base_at_once(story: Story) -> None:
+    story.whole()
+    grown = story.whole(frozen(capacity_bytes=2 * GIB, change_id="52 aa/2"))
+    assert grown.disks[0].capacity_bytes == 2 * GIB
+    after = story.whole(frozen(capacity_bytes=2 * GIB, change_id="52 aa/3"))
+    assert after.disks[0].base_disk_id == grown.disks[0].id
+    assert after.disks[0].read_method is ReadMethod.CHANGED
+    assert check_rows(story.catalog)[1] == []
+
+
+def test_job_made_while_the_vm_had_snapshots_is_a_base_to_compare_with(story: Story) -> None:
+    """Failure 15."""
     first = story.whole(frozen(0), frozen(1))
-    # Its own base was made without them, so it is an increment all the same.
+    # Its own base was made without them, so tracking tells its changes all the same.
     with_snapshots = story.whole(
         frozen(0, change_id="52 aa/2"),
         frozen(1, change_id="52 aa/2"),
         other_snapshots=["before upgrade", "gold"],
     )
     assert [d.base_disk_id for d in with_snapshots.disks] == [d.id for d in first.disks]
+    assert {d.read_method for d in with_snapshots.disks} == {ReadMethod.CHANGED}
     after = story.whole(frozen(0, change_id="52 aa/3"), frozen(1, change_id="52 aa/3"))
-    assert after.backup_type is BackupType.FULL
-    assert [d.base_disk_id for d in after.disks] == [None, None]
-    assert [one["code"] for one in after.warnings] == ["FULL_INSTEAD_OF_INCREMENTAL"] * 2
+    assert [d.base_disk_id for d in after.disks] == [d.id for d in with_snapshots.disks]
+    assert {d.read_method for d in after.disks} == {ReadMethod.COMPARED}
+    assert [one["code"] for one in after.warnings] == ["COMPARED_INSTEAD_OF_TRACKING"] * 2
     assert all("'before upgrade', 'gold'; a revert" in one["message"] for one in after.warnings)
-    # The full, made without snapshots, is a base again.
+    # The next one builds on a job that was made without snapshots.
     again = story.whole(frozen(0, change_id="52 aa/4"), frozen(1, change_id="52 aa/4"))
     assert [d.base_disk_id for d in again.disks] == [d.id for d in after.disks]
+    assert {d.read_method for d in again.disks} == {ReadMethod.CHANGED}
 
 
 @pytest.mark.parametrize(
     ("before", "now"),
     [("52 aa/7", "52 aa/7"), ("52 aa/9", "52 aa/10"), ("52 aa", "52 aa"), ("52 aa/x", "52 aa/1")],
 )
-def test_change_id_that_did_not_go_back_has_a_base(story: Story, before: str, now: str) -> None:
+def test_change_id_that_did_not_go_back_is_asked_from(story: Story, before: str, now: str) -> None:
     first = story.whole(frozen(change_id=before))
-    assert story.whole(frozen(change_id=now)).disks[0].base_disk_id == first.disks[0].id
+    (disk,) = story.whole(frozen(change_id=now)).disks
+    assert (disk.base_disk_id, disk.read_method) == (first.disks[0].id, ReadMethod.CHANGED)
 
 
 def test_base_whose_layer_cannot_be_built_on_is_no_base(story: Story) -> None:
@@ -135,10 +170,12 @@ def test_base_whose_layer_cannot_be_built_on_is_no_base(story: Story) -> None:
         asked.append(row.id)
         return "its layer is gone"
 
-    (disk,) = story.open(job, layer_problem=gone)
-    assert disk.base_disk_id is None
+    # That its changes cannot be asked for either is no reason to compare it with nothing.
+    (disk,) = story.open(job, frozen(change_id="77 bb/1"), layer_problem=gone)
+    assert (disk.base_disk_id, disk.read_method) == (None, ReadMethod.ALLOCATED)
     assert asked == [first.disks[0].id]
-    assert "its layer is gone" in story.job(job).warnings[0]["message"]
+    (warning,) = story.job(job).warnings
+    assert "its layer is gone" in warning["message"]
 
 
 def test_other_sites_and_repositories_have_no_say(story: Story) -> None:

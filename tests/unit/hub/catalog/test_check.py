@@ -130,6 +130,16 @@ BREAKS: dict[str, tuple[str, set[tuple[str, str]]]] = {
         "WHERE backup_job_id = '{1}' AND disk_index = 0",
         {("chains", "{1} disk 0")},
     ),
+    "disk read as a whole with a base": (
+        "UPDATE backup_disks SET read_method = 'allocated' "
+        "WHERE backup_job_id = '{1}' AND disk_index = 0",
+        {("chains", "{1} disk 0")},
+    ),
+    "compared disk without a base": (
+        "UPDATE backup_disks SET read_method = 'compared' "
+        "WHERE backup_job_id = '{0}' AND disk_index = 1",
+        {("chains", "{0} disk 1")},
+    ),
     "base of another context": (
         "UPDATE backup_disks SET base_disk_id = {other_disk} "
         "WHERE backup_job_id = '{1}' AND disk_index = 0",

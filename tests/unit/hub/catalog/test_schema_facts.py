@@ -44,6 +44,7 @@ CHECKED_WORDS = [
     ("backup_jobs", "consistency"),
     ("backup_disks", "status"),
     ("backup_disks", "backup_type"),
+    ("backup_disks", "read_method"),
 ]
 
 
