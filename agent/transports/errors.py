@@ -48,12 +48,13 @@ class NfcUnreachable(TransportError):
     code: ClassVar[str] = "NFC_UNREACHABLE"
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "cannot connect to {host}:{port} to read disks: {problem}; "
+        "cannot connect to {host}:{port} to read {path}: {problem}; "
         "the agent must resolve this name and reach this TCP port (usually 902)"
     )
 
     host: str
     port: int
+    path: str
     problem: str
 
 
@@ -64,12 +65,13 @@ class NfcTimedOut(TransportError):
     code: ClassVar[str] = "NFC_TIMED_OUT"
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "{host}:{port} did not answer for {timeout_s:g} s while {doing}; "
+        "{host}:{port} did not answer within {timeout_s:g} s while {doing} ({path}); "
         "see whether the host is overloaded or the network drops packets"
     )
 
     host: str
     port: int
+    path: str
     timeout_s: float
     doing: str
 
@@ -81,12 +83,13 @@ class NfcConnectionLost(TransportError):
     code: ClassVar[str] = "NFC_CONNECTION_LOST"
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "the connection to {host}:{port} broke while {doing}: {problem}; "
+        "the connection to {host}:{port} broke while {doing} ({path}): {problem}; "
         "the host's log (hostd.log, vpxa.log) tells why"
     )
 
     host: str
     port: int
+    path: str
     doing: str
     problem: str
 
@@ -111,17 +114,23 @@ class NfcCertificateMismatch(TransportError):
 
 @dataclass(eq=False)
 class NfcRefused(TransportError):
-    """The host refused the session before a disk was opened."""
+    """The host refused the session before a disk was opened.
+
+    A ticket that was used, expired or unknown, a host out of connections: a new
+    ticket, some time later, may be taken.
+    """
 
     code: ClassVar[str] = "NFC_REFUSED"
     status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "{host}:{port} refused to {doing}: {reply}; try the other transport (nbdssl, nbd), "
-        "and see whether the host has NFC connections left"
+        "{host}:{port} refused to {doing} for {path}: {reply}; try the other transport "
+        "(nbdssl, nbd), and see whether the host has NFC connections left"
     )
 
     host: str
     port: int
+    path: str
     doing: str
     reply: str
 
@@ -133,12 +142,42 @@ class NfcOpenRefused(TransportError):
     code: ClassVar[str] = "NFC_OPEN_REFUSED"
     status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
     text: ClassVar[str] = (
-        "the host does not open {path} for reading ({problem}); the file must be the link that "
+        "{host} does not open {path} for reading ({problem}); the file must be the link that "
         "the job's snapshot froze, and no other program may hold it"
     )
 
+    host: str
     path: str
     problem: str
+
+
+@dataclass(eq=False)
+class NfcTicketRefused(TransportError):
+    """vSphere, asked for a ticket, answered with a fault."""
+
+    code: ClassVar[str] = "NFC_TICKET_REFUSED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = "no ticket to read {path}: {problem}"
+
+    path: str
+    problem: str
+
+
+@dataclass(eq=False)
+class NfcWrongSize(TransportError):
+    """The file that the host opened is not the disk that the snapshot froze. Nothing was read."""
+
+    code: ClassVar[str] = "NFC_WRONG_SIZE"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    text: ClassVar[str] = (
+        "{host} opens {path} with a capacity of {seen_bytes} bytes, the snapshot says "
+        "{expected_bytes}; start the backup again, and see what else works on the VM's disks"
+    )
+
+    host: str
+    path: str
+    expected_bytes: int
+    seen_bytes: int
 
 
 @dataclass(eq=False)
@@ -148,10 +187,11 @@ class NfcReadFailed(TransportError):
     code: ClassVar[str] = "NFC_READ_FAILED"
     status: ClassVar[StatusCode] = StatusCode.DATA_LOSS
     text: ClassVar[str] = (
-        "the host cannot read {length_bytes} bytes at {offset_bytes} of {path} ({problem}); "
+        "{host} cannot read {length_bytes} bytes at {offset_bytes} of {path} ({problem}); "
         "see vmkernel.log for the datastore's state"
     )
 
+    host: str
     path: str
     offset_bytes: int
     length_bytes: int
@@ -165,10 +205,12 @@ class NfcProtocolViolation(TransportError):
     code: ClassVar[str] = "NFC_PROTOCOL_VIOLATION"
     status: ClassVar[StatusCode] = StatusCode.INTERNAL
     text: ClassVar[str] = (
-        "reply does not fit the request: {what} is {received}, expected {expected}; "
-        "please report this with the host's version"
+        "a reply of {source} does not fit the request: {what} is {received}, expected {expected}; "
+        "if it stays so, please report this with the host's version"
     )
 
     what: str
     expected: str
     received: str
+    source: str = "the host"
+    """Host and disk, set where they are known."""

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent.transports.errors import NfcTicketRefused
 from agent.transports.nfc.ticket import NfcTicket
 from agent.vsphere.api import VmomiSupport, vim, vmodl
+from agent.vsphere.errors import VsphereFault
 from agent.vsphere.properties import properties_of
 from agent.vsphere.session import VsphereSession
 
@@ -64,6 +66,30 @@ class NfcTickets:
         self._session = session
         self._on_host = session.content.about.apiType == "HostAgent"
         self._morefs: Sequence[str] = _HOST_MOREFS if self._on_host else _VCENTER_MOREFS
+
+    def host_of(self, vm_moref: str) -> str:
+        """The id of the host where the VM is: whose NFC service reads its disks.
+
+        Empty when the account may not see it. Raises VsphereErrors.
+        """
+        vm = vim.VirtualMachine(vm_moref, self._session.stub)
+        found = self._session.run(
+            "tell the VM's host",
+            lambda: properties_of(self._session, vm, ["runtime.host"]),
+            repeatable=True,
+        )
+        host = found.get("runtime.host")
+        return str(host._GetMoId()) if host is not None else ""
+
+    def for_file(self, vm_moref: str, disk_key: int, path: str) -> NfcTicket:
+        """A ticket to read one disk's file `path` once.
+
+        Raises NfcTicketRefused for vSphere's faults, other VsphereErrors as they are.
+        """
+        try:
+            return self.for_disk(vm_moref, disk_key)
+        except VsphereFault as fault:
+            raise NfcTicketRefused(path, str(fault)) from fault
 
     def for_disk(self, vm_moref: str, disk_key: int) -> NfcTicket:
         """A ticket to read one disk of a VM once; the path given later says which link.

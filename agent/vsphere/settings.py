@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.transports.nfc.reconnecting import ReconnectPatience
 from agent.transports.nfc.ticket import Transport
 from shared.errors import ConfigurationError
 from shared.snapshot_alarms import DEFAULT_AGE_ALARM_H, DEFAULT_COUNT_ALARM
@@ -34,6 +35,8 @@ class VsphereSettings:
     nfc_connections_per_host: int = DEFAULT_NFC_CONNECTIONS
     nfc_buffers_mib_per_host: int = DEFAULT_NFC_BUFFERS_MIB
     """Of each ESXi host, for all disks that are read at a time."""
+    reconnect: ReconnectPatience = field(default_factory=ReconnectPatience)
+    """With a disk whose connections fail."""
     snapshot_age_alarm_h: float = DEFAULT_AGE_ALARM_H
     """Oldest snapshot, not of the agent, that a job passes over in silence, in hours."""
     snapshot_count_alarm: int = DEFAULT_COUNT_ALARM

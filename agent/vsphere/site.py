@@ -6,8 +6,9 @@ from typing import Self
 from agent.areas import Area
 from agent.cancellation import Cancellation
 from agent.transports.disk_reader import DiskReader
-from agent.transports.errors import NfcProtocolViolation
-from agent.transports.nfc.reader import NfcDiskReader
+from agent.transports.nfc.budget import NfcBudget
+from agent.transports.nfc.connections import NfcConnections, NfcDisk
+from agent.transports.nfc.reconnecting import ReconnectingReader
 from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots
 from agent.vsphere.leftovers import Leftovers
 from agent.vsphere.models import (
@@ -32,6 +33,9 @@ class VsphereSite:
     def __init__(self, session: VsphereSession) -> None:
         self._session = session
         self._tickets = NfcTickets(session)
+        self._budget = NfcBudget(
+            session.settings.nfc_connections_per_host, session.settings.nfc_buffers_mib_per_host
+        )
         self._leftovers = Leftovers(session)
 
     @classmethod
@@ -94,23 +98,20 @@ class VsphereSite:
     ) -> DiskReader:
         """Open the link that the snapshot froze, on a connection of its own.
 
-        Raises TransportErrors, the error of `cancellation`; NfcProtocolViolation also
-        when the file is not as large as the snapshot says.
+        The reader opens others when that one fails (see ReconnectingReader). Waits for
+        room in the host's budget, until `cancellation`, which ends the reader as well.
+
+        Raises TransportErrors, VsphereErrors, the error of `cancellation`.
         """
-        cancellation.check()
         settings = self._session.settings
-        ticket = self._tickets.for_disk(snapshot.vm_moref, disk.key)
-        reader = NfcDiskReader.open(
-            ticket, disk.file_name, transport=settings.transport, timeout_s=settings.timeout_s
+        file = NfcDisk(
+            disk.file_name,
+            disk.capacity_bytes,
+            host=lambda: self._tickets.host_of(snapshot.vm_moref),
+            ticket=lambda: self._tickets.for_file(snapshot.vm_moref, disk.key, disk.file_name),
         )
-        if reader.capacity_bytes != disk.capacity_bytes:
-            reader.close()
-            raise NfcProtocolViolation(
-                f"capacity of {disk.file_name}",
-                str(disk.capacity_bytes),
-                str(reader.capacity_bytes),
-            )
-        return reader
+        connections = NfcConnections(file, self._budget, settings.transport, settings.timeout_s)
+        return ReconnectingReader.open(connections, cancellation, settings.reconnect)
 
     def remove_snapshot(self, snapshot: JobSnapshot) -> None:
         """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""

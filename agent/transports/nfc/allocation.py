@@ -12,7 +12,7 @@ CHUNKS_PER_QUERY = 256 << 10
 """16 GiB a query, 32 KiB of bitmap; VDDK documents twice as many as its limit."""
 
 
-def allocated_areas(session: Session, opened: OpenedFile, path: str) -> list[Area]:
+def allocated_areas(session: Session, opened: OpenedFile) -> list[Area]:
     """Ascending, disjoint, merged, inside the capacity.
 
     A query must start and end on the chunk grid; what a disk has beyond it
@@ -26,10 +26,11 @@ def allocated_areas(session: Session, opened: OpenedFile, path: str) -> list[Are
     for first in range(0, chunks, CHUNKS_PER_QUERY):
         count = min(CHUNKS_PER_QUERY, chunks - first)
         query = QueryAllocated(opened.handle, CHUNK_BYTES, first * CHUNK_BYTES, count)
+        session.expect_answer()
         try:
             query.check_reply(session.ask(Aio.QUERY_ALLOCATED, query.pack()))
         except RequestRefused as error:
-            raise AllocationUnknown(path, str(error)) from error
+            raise AllocationUnknown(session.path, str(error)) from error
         for start, length in _runs(session.receive(query.bitmap_bytes), count):
             _append(areas, (first + start) * CHUNK_BYTES, length * CHUNK_BYTES)
     if chunks * CHUNK_BYTES < capacity:

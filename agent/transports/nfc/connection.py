@@ -1,6 +1,6 @@
 """One TCP connection to a host's NFC port: exact receives, time-outs, typed errors.
 
-One thread uses a Connection; `abort` alone may come from another one.
+One thread uses a Connection; `abort` alone may come from another one, at any time.
 """
 
 import hashlib
@@ -19,6 +19,9 @@ from agent.transports.errors import (
     NfcUnreachable,
 )
 from agent.transports.nfc.ticket import NfcTicket
+
+LONGEST_DIAL_S = 20.0
+"""A host that is there accepts at once, or after a lost packet or two. Nothing ends this wait."""
 
 
 class Deadline:
@@ -42,27 +45,32 @@ class Connection:
     After any error the stream's position is unknown: only `close` is left.
     """
 
-    def __init__(self, sock: socket.socket, ticket: NfcTicket, timeout_s: float) -> None:
+    def __init__(self, sock: socket.socket, ticket: NfcTicket, path: str, timeout_s: float) -> None:
         self._sock = sock
         self._ticket = ticket
+        self._path = path
         self._timeout_s = timeout_s
         self._deadline: Deadline | None = None
+        self._aborted = False
         self._scratch = memoryview(b"")
         self.doing = "connecting"
         """What the connection is used for just now, for errors."""
         self._set_timeout()
 
     @classmethod
-    def dial(cls, ticket: NfcTicket, timeout_s: float) -> "Connection":
-        """Connect in plain text. Raises NfcUnreachable."""
+    def dial(cls, ticket: NfcTicket, path: str, timeout_s: float) -> "Connection":
+        """Connect in plain text, to read the disk file `path`. Raises NfcUnreachable."""
         try:
-            sock = socket.create_connection((ticket.host, ticket.port), timeout=timeout_s)
+            sock = socket.create_connection(
+                (ticket.host, ticket.port), timeout=min(timeout_s, LONGEST_DIAL_S)
+            )
         except (OSError, UnicodeError) as error:
-            raise NfcUnreachable(ticket.host, ticket.port, str(error) or "no answer") from error
+            problem = str(error) or "no answer"
+            raise NfcUnreachable(ticket.host, ticket.port, path, problem) from error
         # Requests of 60 bytes must not wait for the acknowledgement of others.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return cls(sock, ticket, timeout_s)
+        return cls(sock, ticket, path, timeout_s)
 
     @property
     def encrypted(self) -> bool:
@@ -98,6 +106,7 @@ class Connection:
             # The handshake is a second step: should it fail, `close` finds the socket.
             wrapped = context.wrap_socket(self._sock, do_handshake_on_connect=False)
             self._sock = wrapped
+            self._check_not_aborted()
             wrapped.do_handshake()
         self._check_certificate(wrapped.getpeercert(binary_form=True) or b"")
 
@@ -130,6 +139,7 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         with self._translated():
+            self._check_not_aborted()
             self._keep_deadline()
             self._sock.sendall(data)
 
@@ -184,7 +194,8 @@ class Connection:
         return line.decode("utf-8", "replace").rstrip("\r\n")
 
     def _lost(self, problem: str) -> None:
-        raise NfcConnectionLost(self._ticket.host, self._ticket.port, self.doing, problem)
+        ticket = self._ticket
+        raise NfcConnectionLost(ticket.host, ticket.port, self._path, self.doing, problem)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -194,10 +205,12 @@ class Connection:
         except (TimeoutError, BlockingIOError) as error:
             deadline = self._deadline
             waited_s = min(self._timeout_s, deadline.timeout_s) if deadline else self._timeout_s
-            raise NfcTimedOut(ticket.host, ticket.port, waited_s, self.doing) from error
+            raise NfcTimedOut(ticket.host, ticket.port, self._path, waited_s, self.doing) from error
         except (OSError, ValueError) as error:  # ValueError: TLS on a closed descriptor
             problem = str(error) or type(error).__name__
-            raise NfcConnectionLost(ticket.host, ticket.port, self.doing, problem) from error
+            raise NfcConnectionLost(
+                ticket.host, ticket.port, self._path, self.doing, problem
+            ) from error
 
     def set_deadline(self, deadline: Deadline | None) -> None:
         """From now on all steps together end by it; None: each has the whole time-out again."""
@@ -205,18 +218,26 @@ class Connection:
         with self._translated():
             self._set_timeout()
 
+    def expect_answer(self) -> None:
+        """What is received from now on comes within the time-out, all together.
+
+        Otherwise a host that sends a byte now and then is waited for without end.
+        """
+        self.set_deadline(Deadline(self._timeout_s))
+
     def _keep_deadline(self) -> None:
         if self._deadline:
             self._set_timeout()
 
-    def set_timeout(self, timeout_s: float) -> None:
-        """From now on wait at most this long for each step."""
-        self._timeout_s = timeout_s
-        with self._translated():
-            self._set_timeout()
+    def _check_not_aborted(self) -> None:
+        # `abort` may have met the socket that `start_tls` or `leave_tls` was replacing;
+        # either is followed by a send.
+        if self._aborted:
+            raise ConnectionAbortedError("it was given up here")
 
     def abort(self) -> None:
-        """End a receive that blocks in another thread; the descriptor stays open until `close`."""
+        """End what blocks in another thread; the descriptor stays open until `close`."""
+        self._aborted = True
         try:
             # SSLSocket.shutdown would take the TLS state away under the other thread.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)

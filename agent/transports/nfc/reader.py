@@ -9,8 +9,14 @@ from typing import Self
 import structlog
 
 from agent.areas import Area
+from agent.cancellation import Cancellation
 from agent.transports.disk_reader import Extent
-from agent.transports.errors import AllocationUnknown, ReaderClosed, TransportError
+from agent.transports.errors import (
+    AllocationUnknown,
+    NfcProtocolViolation,
+    ReaderClosed,
+    TransportError,
+)
 from agent.transports.nfc import authd
 from agent.transports.nfc.aio import Compression, OpenedFile
 from agent.transports.nfc.allocation import allocated_areas
@@ -22,7 +28,7 @@ from agent.transports.nfc.ticket import NfcTicket, Transport
 _log = structlog.get_logger(__name__)
 
 REQUESTS_OUTSTANDING = 4
-"""8 MiB of the host's about 48 MiB of NFC buffers for all its clients."""
+"""Enough to keep host and network busy at once; see NfcBudget for what they cost the host."""
 
 OPEN_TIMEOUTS = 2
 """Opening a disk takes about ten answers; all together may take this many time-outs."""
@@ -44,14 +50,15 @@ class NfcDiskReader:
         connection: Connection,
         session: Session,
         opened: OpenedFile,
-        path: str,
         compression: Compression,
+        requests: int,
     ) -> None:
         self._connection = connection
         self._session = session
         self._opened = opened
-        self._path = path
+        self._path = session.path
         self._compression = compression
+        self._requests = requests
         self._in_use = threading.Lock()
         self._closed = False
         self._clean = True
@@ -65,38 +72,55 @@ class NfcDiskReader:
         transport: Transport = "nbdssl",
         timeout_s: float = 60.0,
         compression: Compression | None = None,
+        requests: int = REQUESTS_OUTSTANDING,
+        stop: Cancellation | None = None,
     ) -> Self:
         """Connect to the ticket's host and open `path` ("[datastore] folder/file.vmdk").
 
         `compression` None: SkipZ where the data is encrypted, as holes then cost
         nothing; none in plain text, where dense data comes faster without.
+        `requests`: the most outstanding at a time, for each of which the host keeps
+        LARGEST_READ_BYTES of buffer.
 
-        `timeout_s` bounds each answer of the host, `OPEN_TIMEOUTS` of them bound `open`.
+        `timeout_s` bounds each answer of the host, `OPEN_TIMEOUTS` of them bound `open`,
+        and `stop` breaks `open` off.
 
         Raises TransportErrors; nothing is left open then.
         """
         if compression is None:
             compression = Compression.SKIPZ if transport == "nbdssl" else Compression.NONE
         deadline = Deadline(OPEN_TIMEOUTS * timeout_s)
-        connection = authd.connect(ticket, transport, timeout_s, deadline)
+        connection = Connection.dial(ticket, path, timeout_s)
         try:
-            session = Session(connection, ticket)
-            session.start(REQUESTS_OUTSTANDING)
-            opened = session.open_file(path)
-            connection.set_deadline(None)
+            with (stop or Cancellation()).calling(lambda _: connection.abort()):
+                connection.set_deadline(deadline)
+                authd.log_in(connection, ticket, path, transport)
+                session = Session(connection, ticket, path)
+                session.start(requests)
+                opened = session.open_file()
+                connection.set_deadline(None)
+        except NfcProtocolViolation as error:
+            connection.close()
+            error.source = f"{ticket.host} ({path})"
+            raise
         except BaseException:
             connection.close()
             raise
-        return cls(connection, session, opened, path, compression)
+        return cls(connection, session, opened, compression, requests)
 
     @property
     def capacity_bytes(self) -> int:
         return self._opened.capacity_bytes
 
+    @property
+    def compression(self) -> Compression:
+        """What is asked for at the moment."""
+        return self._compression
+
     def allocated_areas(self) -> list[Area]:
         with self._using("asking for allocated areas"):
             try:
-                return allocated_areas(self._session, self._opened, self._path)
+                return allocated_areas(self._session, self._opened)
             except AllocationUnknown:
                 # The whole disk is going to be read, mostly holes if it is thin.
                 self._compression = Compression.SKIPZ
@@ -106,10 +130,9 @@ class NfcDiskReader:
         ahead = ReadAhead(
             self._session,
             self._opened,
-            self._path,
             areas,
             compression=self._compression,
-            depth=REQUESTS_OUTSTANDING,
+            depth=self._requests,
         )
         # While replies are owed, no other request can be answered: not even a farewell.
         self._clean = False
@@ -134,7 +157,7 @@ class NfcDiskReader:
         try:
             if self._closed:
                 raise ReaderClosed(self._path)
-            self._connection.doing = f"{doing} {self._path}"
+            self._connection.doing = doing
             yield
         except AllocationUnknown:
             raise
@@ -143,6 +166,8 @@ class NfcDiskReader:
             stopped = self._closed
             self._closed = True
             self._connection.close()
+            if isinstance(error, NfcProtocolViolation):
+                error.source = f"{self._session.host} ({self._path})"
             if stopped and not isinstance(error, ReaderClosed):
                 raise ReaderClosed(self._path) from error
             raise
@@ -150,6 +175,10 @@ class NfcDiskReader:
             self._in_use.release()
             if self._closed:
                 self._end()
+
+    def abort(self) -> None:
+        """End what another thread waits for, which then raises; blocks on nothing."""
+        self._connection.abort()
 
     def close(self) -> None:
         self._closed = True
@@ -164,8 +193,7 @@ class NfcDiskReader:
         try:
             if self._clean:
                 self._clean = False
-                self._connection.set_timeout(FAREWELL_TIMEOUT_S)
-                self._session.finish(self._opened.handle)
+                self._session.finish(self._opened.handle, Deadline(FAREWELL_TIMEOUT_S))
                 polite = True
         except (RequestRefused, TransportError) as error:
             # The disk was only read: a broken farewell loses nothing.

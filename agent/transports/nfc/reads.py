@@ -53,7 +53,6 @@ class ReadAhead:
         self,
         session: Session,
         opened: OpenedFile,
-        path: str,
         areas: Iterable[Area],
         *,
         compression: Compression,
@@ -61,7 +60,6 @@ class ReadAhead:
     ) -> None:
         self._session = session
         self._opened = opened
-        self._path = path
         self._areas: Iterator[Area] = iter(areas)
         self._compression = compression
         self._depth = depth
@@ -80,6 +78,7 @@ class ReadAhead:
         if not self._in_order:
             return None
         op_id, head = self._in_order[0]
+        self._session.expect_answer()
         while op_id in self._outstanding:
             self._receive_fragment()
         self._in_order.popleft()
@@ -108,7 +107,7 @@ class ReadAhead:
         if header.kind == Aio.ERROR:
             error = session.receive_error(header)
             raise NfcReadFailed(
-                self._path, request.offset, request.length_bytes, str(error)
+                session.host, session.path, request.offset, request.length_bytes, str(error)
             ) from error
         if header.kind != Aio.IO or header.size_bytes != ReadFragment.LAYOUT.size:
             raise NfcProtocolViolation(

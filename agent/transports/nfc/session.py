@@ -4,7 +4,7 @@ from agent.transports.errors import NfcOpenRefused, NfcProtocolViolation, NfcRef
 from agent.transports.nfc import aio, classic
 from agent.transports.nfc.aio import Aio, AioHeader
 from agent.transports.nfc.classic import Classic
-from agent.transports.nfc.connection import Connection
+from agent.transports.nfc.connection import Connection, Deadline
 from agent.transports.nfc.ticket import NfcTicket
 
 BUFFER_BYTES = 2 << 20
@@ -23,10 +23,16 @@ class RequestRefused(Exception):
 class Session:
     """AIO requests and replies on one connection. One thread uses it."""
 
-    def __init__(self, connection: Connection, ticket: NfcTicket) -> None:
+    def __init__(self, connection: Connection, ticket: NfcTicket, path: str) -> None:
         self._connection = connection
         self._ticket = ticket
         self._next_op_id = 0
+        self.path = path
+        """Of the disk file that the session is for."""
+
+    @property
+    def host(self) -> str:
+        return self._ticket.host
 
     def start(self, buffer_count: int) -> None:
         """Handshake and AIO session. Raises NfcRefused, NfcProtocolViolation, TransportErrors."""
@@ -56,7 +62,9 @@ class Session:
             try:
                 self.ask(kind, payload)
             except RequestRefused as error:
-                raise NfcRefused(self._ticket.host, self._ticket.port, doing, str(error)) from error
+                raise NfcRefused(
+                    self.host, self._ticket.port, self.path, doing, str(error)
+                ) from error
 
     def _receive_classic(self, kind: Classic) -> bytes:
         message = self._connection.receive(classic.CLASSIC_BYTES)
@@ -66,14 +74,14 @@ class Session:
             )
         return message
 
-    def open_file(self, path: str) -> aio.OpenedFile:
-        """Open a disk file read-only. Raises NfcOpenRefused, NfcProtocolViolation."""
-        self._connection.doing = f"opening {path}"
-        name = path.encode()
+    def open_file(self) -> aio.OpenedFile:
+        """Open the disk file read-only. Raises NfcOpenRefused, NfcProtocolViolation."""
+        self._connection.doing = "opening the disk"
+        name = self.path.encode()
         try:
             payload = self.ask(Aio.OPEN_FILE, aio.OpenFile(len(name)).pack(), name)
         except RequestRefused as error:
-            raise NfcOpenRefused(path, str(error)) from error
+            raise NfcOpenRefused(self.host, self.path, str(error)) from error
         return aio.OpenedFile.unpack(payload)
 
     def send(self, kind: Aio, payload: bytes, extra: bytes = b"") -> int:
@@ -82,6 +90,10 @@ class Session:
         self._next_op_id = (op_id + 1) & 0xFFFFFFFF
         self._connection.send(AioHeader(kind, len(payload), op_id).pack() + payload + extra)
         return op_id
+
+    def expect_answer(self) -> None:
+        """What is received from now on comes within one time-out, all together."""
+        self._connection.expect_answer()
 
     def receive_header(self) -> AioHeader:
         return AioHeader.unpack(self._connection.receive(AioHeader.LAYOUT.size))
@@ -116,8 +128,9 @@ class Session:
             raise NfcProtocolViolation("reply's type", str(int(kind)), str(header.kind))
         return self._receive_small(header)
 
-    def finish(self, handle: int) -> None:
+    def finish(self, handle: int, deadline: Deadline) -> None:
         """Close file and session in good order. Raises RequestRefused, TransportErrors."""
+        self._connection.set_deadline(deadline)
         self._connection.doing = "closing the disk"
         self.ask(Aio.CLOSE_FILE, aio.CLOSE_FILE.pack(handle))
         self.ask(Aio.CLOSE_SESSION, aio.CLOSE_SESSION_PAYLOAD)

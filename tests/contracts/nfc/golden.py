@@ -23,12 +23,17 @@ FEATURES = classic("37000000 03000000")  # 55, interruption | switch
 READY = classic("34000000")  # 52
 COMPLETE = classic("04000000")  # 4
 
-OPEN_SESSION = hexed(
-    """
-    7ada00a1 02000000 10000000 00000000     # magic, type 2, 16 bytes, op 0
-    00000000 00002000 04000000 00000000     # 0, 2 MiB, 4 buffers, 0
-    """
-)
+
+def open_session(buffers: str) -> bytes:
+    return hexed(
+        f"""
+        7ada00a1 02000000 10000000 00000000     # magic, type 2, 16 bytes, op 0
+        00000000 00002000 {buffers} 00000000    # 0, 2 MiB, number of buffers, 0
+        """
+    )
+
+
+OPEN_SESSION = open_session("04000000")
 OPEN_SESSION_REPLY = hexed(
     """
     7ada00a1 02000000 10000000 00000000

@@ -45,6 +45,16 @@ class Line:
             got += piece
         return got
 
+    def expect_silence(self, seconds: float) -> None:
+        self.sock.settimeout(seconds)
+        try:
+            got = self.sock.recv(1)
+        except TimeoutError:
+            return
+        finally:
+            self.sock.settimeout(TIMEOUT_S)
+        raise AssertionError(f"expected nothing, got {got.hex() or 'the end'}")
+
     def expect_end(self) -> None:
         try:
             rest = self.sock.recv(1)
@@ -132,7 +142,7 @@ def log_in_as(session_id: str, service: str) -> Script:
     return talk
 
 
-def open_disk(line: Line) -> None:
+def open_disk(line: Line, buffers: str = "04000000") -> None:
     """The script up to the open disk; the next operation id is 4."""
     line.expect(golden.SECURITY + golden.START)
     line.send(golden.START_REPLY)
@@ -140,8 +150,8 @@ def open_disk(line: Line) -> None:
     line.send(golden.VERSION)
     line.expect(golden.CLIENT_NAME + golden.FEATURES + golden.READY)
     line.send(golden.READY)
-    line.expect(golden.OPEN_SESSION)
-    line.send(golden.OPEN_SESSION_REPLY)
+    line.expect(golden.open_session(buffers))
+    line.send(golden.open_session(buffers))  # answered as asked
     line.expect(golden.SET_SOCK_OPTS)
     line.send(golden.SET_SOCK_OPTS_REPLY)
     line.expect(golden.SET_RES_POOL)

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from agent.areas import Area
+from agent.cancellation import Cancellation
 from agent.transports.disk_reader import Extent
 from agent.transports.errors import (
     AllocationUnknown,
@@ -22,8 +23,9 @@ from agent.transports.errors import (
     ReaderClosed,
     TransportError,
 )
-from agent.transports.nfc import connection
+from agent.transports.nfc import reader as reader_module
 from agent.transports.nfc.aio import Compression
+from agent.transports.nfc.connection import Deadline
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.transports.nfc.ticket import NfcTicket
 from tests.contracts.nfc import golden
@@ -470,22 +472,102 @@ def test_host_that_answers_in_drops_does_not_hold_an_open_for_ever(tmp_path: Pat
 def test_deadline_of_the_open_does_not_end_later_reads(
     tmp_path: Path, transport: Literal["nbd", "nbdssl"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = threading.Event()
+    def script(line: Line) -> None:
+        open_disk(line)
+        line.expect(golden.read_request(*ASKED))
+        line.send(golden.read_fragment(*ASKED, "00000000", "00040000", b"d" * 1024))
+        farewell(line, 5)
+
+    opening: list[Deadline] = []
+
+    class Noted(Deadline):
+        def __init__(self, timeout_s: float) -> None:
+            super().__init__(timeout_s)
+            opening.append(self)
+
+    monkeypatch.setattr(reader_module, "Deadline", Noted)
+    with (
+        ScriptedHost(tmp_path, script, encrypted=transport == "nbdssl") as host,
+        reader_of(host, transport, timeout_s=10) as reader,
+    ):
+        (deadline,) = opening
+        deadline._end_s = 0.0  # all the time of the open is over
+        with pytest.raises(TimeoutError):
+            deadline.left_s()
+        assert list(reader.read([Area(0, 1024)])) == [Extent(0, b"d" * 1024)]
+
+
+@pytest.mark.parametrize("transport", ["nbd", "nbdssl"])
+def test_reply_that_comes_in_drops_is_given_up(
+    tmp_path: Path, transport: Literal["nbd", "nbdssl"]
+) -> None:
+    """Each byte comes in time, all of them together do not."""
+    left = threading.Event()
+    reply = golden.read_fragment(*ASKED, "00000000", "00040000", b"d" * 1024)
 
     def script(line: Line) -> None:
         open_disk(line)
         line.expect(golden.read_request(*ASKED))
-        ended.wait(10)
-        line.send(golden.read_fragment(*ASKED, "00000000", "00040000", b"d" * 1024))
-        farewell(line, 5)
+        try:
+            for byte in reply:
+                line.send(bytes([byte]))
+                if left.wait(0.05):
+                    return
+        except OSError:
+            return
 
     with (
         ScriptedHost(tmp_path, script, encrypted=transport == "nbdssl") as host,
-        reader_of(host, transport, timeout_s=2) as reader,
+        reader_of(host, transport, timeout_s=0.5) as reader,
     ):
-        # All the time of the open is over, a part of that of this answer.
-        timer = threading.Timer(0.3, ended.set)
-        monkeypatch.setattr(connection.Deadline, "left_s", lambda self: 0.0)
-        timer.start()
-        assert list(reader.read([Area(0, 1024)])) == [Extent(0, b"d" * 1024)]
-        timer.join(10)
+        with pytest.raises(NfcTimedOut, match=r"0.5 s while reading \(\[ds\]"):
+            list(reader.read([Area(0, 1024)]))
+        left.set()
+
+
+def test_more_is_not_asked_for_at_a_time_than_was_granted(tmp_path: Path) -> None:
+    def script(line: Line) -> None:
+        open_disk(line, "01000000")
+        for number in range(2):
+            where = (f"0{4 + number}000000", f"000{2 * number}000000000000", "00020000")
+            line.expect(golden.read_request(*where))
+            line.expect_silence(0.1)
+            line.send(golden.read_fragment(*where, "00000000", "00020000", DATA))
+        farewell(line, 6)
+
+    with (
+        plain_host(tmp_path, script) as host,
+        NfcDiskReader.open(
+            host.ticket(),
+            golden.PATH,
+            transport="nbd",
+            compression=PLAIN,
+            timeout_s=10,
+            requests=1,
+        ) as reader,
+    ):
+        assert list(reader.read([Area(0, 512), Area(512, 512)])) == [
+            Extent(0, DATA),
+            Extent(512, DATA),
+        ]
+
+
+def test_open_is_broken_off_by_a_cancellation(tmp_path: Path) -> None:
+    asked = threading.Event()
+    stop = Cancellation()
+
+    def authd(line: Line) -> None:
+        line.expect(b"SESSION one-time\r\nBANNER \r\n")
+        asked.set()
+        line.expect_end()
+
+    host = ScriptedHost(tmp_path, lambda line: None, encrypted=False, authd=authd)
+    with pytest.raises(ScriptEnds), host:  # in mid-authd, so that its rest fails
+        canceller = threading.Thread(
+            target=lambda: asked.wait(10) and stop.cancel(RuntimeError("enough"))
+        )
+        canceller.start()
+        with pytest.raises(NfcConnectionLost, match="logging in"):
+            NfcDiskReader.open(host.ticket(), golden.PATH, transport="nbd", timeout_s=30, stop=stop)
+        canceller.join(10)
+        raise ScriptEnds

@@ -217,7 +217,7 @@ def test_status_without_error_info_is_the_reason_itself(hub: RecordingHub) -> No
 
 
 def test_error_of_the_reader_ends_the_upload_without_a_finish(hub: RecordingHub) -> None:
-    error = NfcReadFailed("disk.vmdk", 5 * EXTENT_BYTES, EXTENT_BYTES, "medium error")
+    error = NfcReadFailed("esxi", "disk.vmdk", 5 * EXTENT_BYTES, EXTENT_BYTES, "medium error")
     reader = MemoryReader(drawn("ABCDEFGH" * 40), fail_at={5: error})
     with pytest.raises(NfcReadFailed):
         uploaded(hub, reader)

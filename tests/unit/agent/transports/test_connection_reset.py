@@ -54,7 +54,7 @@ def test_a_host_that_sends_into_a_full_window_learns_at_once_that_the_reader_lef
         session_id="none",
         thumbprint_sha1="",
     )
-    connection = Connection.dial(ticket, timeout_s=DEADLINE_S)
+    connection = Connection.dial(ticket, "[ds] a.vmdk", timeout_s=DEADLINE_S)
     assert host.window_full.wait(DEADLINE_S)
     # As when a read is cut by another thread: what had arrived is taken, then it is over.
     connection.abort()

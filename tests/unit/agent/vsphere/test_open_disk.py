@@ -1,7 +1,5 @@
 """Disks of the simulated host read through NFC, compared with what they hold."""
 
-import random
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -9,69 +7,29 @@ import pytest
 
 from agent.areas import Area
 from agent.cancellation import Cancellation
-from agent.transports.disk_reader import LARGEST_READ_BYTES, DiskReader
 from agent.transports.errors import (
     AllocationUnknown,
     NfcCertificateMismatch,
-    NfcConnectionLost,
     NfcOpenRefused,
-    NfcProtocolViolation,
-    NfcReadFailed,
     NfcRefused,
+    NfcWrongSize,
 )
 from agent.transports.nfc.aio import Compression
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.vsphere.errors import PermissionMissing, VsphereFault
-from agent.vsphere.models import JobSnapshot
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from simulator.disks.disk import DiskSpec
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
+from tests.unit.agent.transports.read_disks import CAPACITY, K, content, pieces, take, whole
 
-K = 65536
 GIB = 1 << 30
-CAPACITY = 150 * K + 1536
-
-
-def content(seed: int) -> bytes:
-    """Data, holes and zeros off every grid."""
-    drawn = random.Random(seed)
-    made = bytearray(CAPACITY)
-    for _ in range(40):
-        start = drawn.randrange(CAPACITY)
-        length = min(drawn.choice([1, 511, 4096, 3 * K]), CAPACITY - start)
-        made[start : start + length] = drawn.randbytes(length)
-    return bytes(made)
 
 
 @pytest.fixture
 def vm(simulated: SimulatedSite) -> SimulatedVm:
     return simulated.add_vm("pg", disks=[DiskSpec(capacity_bytes=CAPACITY, content=content(1))])
-
-
-def take(vsphere: VsphereSite, vm: SimulatedVm) -> JobSnapshot:
-    return vsphere.take_snapshot(
-        job_id="job",
-        vm_moref=vm.moid,
-        instance_uuid=vm.instance_uuid,
-        quiesce=False,
-        owner="agent-1",
-    )
-
-
-def pieces(areas: list[Area], longest: int = LARGEST_READ_BYTES) -> Iterator[Area]:
-    for area in areas:
-        for start in range(area.start, area.end, longest):
-            yield Area(start, min(longest, area.end - start))
-
-
-def whole(reader: DiskReader, longest: int = LARGEST_READ_BYTES) -> bytes:
-    areas = list(pieces([Area(0, reader.capacity_bytes)], longest))
-    extents = list(reader.read(areas))
-    assert [(one.offset, len(one.data)) for one in extents] == [(a.start, a.length) for a in areas]
-    assert all(type(one.data) is bytes for one in extents)
-    return b"".join(one.data for one in extents)
 
 
 @pytest.mark.parametrize("transport", ["nbdssl", "nbd"])
@@ -161,22 +119,6 @@ def test_disks_of_a_vm_are_read_side_by_side(
     assert b"".join(other for _, other in read) == content(3)
 
 
-def test_broken_connection_and_read_error_are_told(
-    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
-) -> None:
-    snapshot = take(vsphere, vm)
-    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
-        simulated.faults.cut_nfc(on_read=2)
-        with pytest.raises(NfcConnectionLost):
-            whole(reader, longest=K)
-    with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
-        simulated.faults.fail_read(on_read=2)
-        with pytest.raises(NfcReadFailed) as caught:
-            whole(reader, longest=K)
-        assert caught.value.offset_bytes == 2 * K
-    simulated.faults.assert_all_fired()
-
-
 def test_ticket_is_used_once_and_for_its_vm_only(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
@@ -213,7 +155,7 @@ def test_file_of_another_size_than_the_snapshot_says_is_not_read(
 ) -> None:
     snapshot = take(vsphere, vm)
     wrong = replace(snapshot.disks[0], capacity_bytes=CAPACITY + 512)
-    with pytest.raises(NfcProtocolViolation, match="capacity"):
+    with pytest.raises(NfcWrongSize, match="capacity"):
         vsphere.open_disk(snapshot, wrong, Cancellation())
 
 
@@ -256,16 +198,22 @@ def test_vm_that_is_gone_is_not_taken_for_another_name_of_the_service(
     assert vsphere._tickets._morefs == ("ha-nfc-service",)
 
 
-@pytest.mark.parametrize("how", ["nfc_methods_refused", "nfc_methods_forbidden"])
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ("nfc_methods_refused", "NfcGetVmFiles"),
+        ("privileges_missing", "VirtualMachine.Provisioning.GetVmFiles"),
+    ],
+)
 def test_ticket_of_one_disk_serves_where_that_of_the_vm_is_refused(
-    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, how: str
+    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, how: str, what: str
 ) -> None:
-    setattr(simulated.behaviour, how, frozenset({"NfcGetVmFiles"}))
+    setattr(simulated.behaviour, how, frozenset({what}))
     snapshot = take(vsphere, vm)
     with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         assert whole(reader) == content(1)
-    simulated.behaviour.nfc_methods_forbidden = frozenset(
-        {"NfcGetVmFiles", "NfcRandomAccessOpenReadonly"}
+    simulated.behaviour.privileges_missing = frozenset(
+        f"VirtualMachine.Provisioning.{one}" for one in ("GetVmFiles", "DiskRandomRead")
     )
     simulated.behaviour.nfc_methods_refused = frozenset()
     with pytest.raises(PermissionMissing, match="GetVmFiles"):
