@@ -1,13 +1,15 @@
-"""`sendense-agent`: run the agent of one site, or check its configuration.
+"""`sendense-agent`: run the agent of one site, check its configuration, probe its vSphere.
 
-Exit codes: 0 stopped as told (or all well), 1 a defect, or a snapshot is left
-behind, 2 configuration, 3 vSphere refuses user, password or certificate; of
-`check` alone, as `run` keeps trying: 4 vSphere cannot be reached, 5 the hub
-does not serve.
+Exit codes: 0 stopped as told (or all well), 1 a defect, a snapshot is left
+behind, or a probe found what stands against backups, 2 configuration, 3 vSphere
+refuses user, password or certificate; of `check` and `probe` alone, as `run`
+keeps trying: 4 vSphere cannot be reached, 5 the hub does not serve (`check`).
 """
 
+import json
 import signal
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -18,6 +20,9 @@ from agent.config import AgentSettings, load_config, warn_of_configuration
 from agent.errors import HubNotServing
 from agent.hub_check import check_hub
 from agent.main import agent_version, run_agent
+from agent.probe.errors import VmNotThere
+from agent.probe.probe import probe as probe_site
+from agent.probe.screen import lines
 from agent.vsphere.errors import VsphereUnreachable
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
@@ -30,9 +35,10 @@ EXIT_VSPHERE_REFUSES = 3
 EXIT_VSPHERE_UNREACHABLE = 4
 EXIT_HUB_NOT_SERVING = 5
 EXIT_CODES = (
-    "Exit codes: 0 all well; 1 a defect, or a snapshot is left behind; 2 the configuration "
-    "cannot be used; 3 vSphere refuses user, password or certificate; 4 vSphere cannot be "
-    "reached (check); 5 the hub does not serve (check)."
+    "Exit codes: 0 all well; 1 a defect, a snapshot is left behind, or what stands against "
+    "backups was found (probe); 2 the configuration cannot be used, or no such VM (probe); 3 "
+    "vSphere refuses user, password or certificate; 4 vSphere cannot be reached (check, probe); 5 "
+    "the hub does not serve (check)."
 )
 
 app = typer.Typer(
@@ -115,6 +121,33 @@ def check(config: ConfigOption = None) -> None:
     except HubNotServing as error:
         _end(error, EXIT_HUB_NOT_SERVING)
     typer.echo(f"hub       {settings.hub_address} serving")
+
+
+@app.command(epilog=EXIT_CODES)
+def probe(
+    config: ConfigOption = None,
+    vm: Annotated[
+        str, typer.Option("--vm", help="One VM alone: its name, moref or instance uuid.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at a vSphere without changing it: privileges, VMs, disks, and the speed of a read."""
+    settings, vsphere = _load(config)
+    configure_logging("warning")
+    warn_of_configuration(settings, config)
+    try:
+        with VsphereSite.connect(vsphere) as site:
+            report = probe_site(site, vsphere, agent_version(), vm)
+    except VmNotThere as error:
+        _end(error, EXIT_CONFIGURATION)
+    except SendenseError as error:
+        _end(error, _vsphere_exit_code(error))
+    if as_json:
+        typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+    else:
+        for line in lines(report):
+            typer.echo(line)
+    raise typer.Exit(0 if report.ok else EXIT_FAILED)
 
 
 def main() -> None:

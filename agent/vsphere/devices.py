@@ -47,6 +47,7 @@ def _disk_info(disk: Any) -> VirtualDiskInfo:
         disk_mode=str(getattr(backing, "diskMode", None) or ""),
         file_name=str(getattr(backing, "fileName", None) or ""),
         not_protectable_reason=_not_protectable_reason(backing),
+        refuses_snapshots=_is_shared(backing),
     )
 
 
@@ -66,11 +67,15 @@ def _not_protectable_reason(backing: Any) -> str:
         ),
     ):
         return "it is a raw device: snapshots leave it out"
-    if getattr(backing, "sharing", None) == "sharingMultiWriter":
+    if _is_shared(backing):
         return "several VMs write to it (multi-writer): such disks refuse snapshots"
     if not getattr(backing, "fileName", None):
         return "it has no file that could be read"
     return ""
+
+
+def _is_shared(backing: Any) -> bool:
+    return getattr(backing, "sharing", None) == "sharingMultiWriter"
 
 
 def unescaped(name: str | None) -> str:

@@ -2,13 +2,8 @@
 
 from agent.vsphere.models import SnapshotInfo, Warning
 from agent.vsphere.session import VsphereSession
-from agent.vsphere.snapshot_tree import is_of, is_sendense
-from shared.snapshot_alarms import AlarmLimits, SnapshotFacts, snapshot_alarms
-
-
-def snapshot_facts(snapshot: SnapshotInfo) -> SnapshotFacts:
-    """What its age and number are judged by."""
-    return SnapshotFacts(snapshot.name, snapshot.created_at, is_sendense(snapshot))
+from agent.vsphere.snapshot_tree import is_of, snapshot_facts
+from shared.snapshot_alarms import AlarmLimits, snapshot_alarms
 
 
 def warnings_of_others(

@@ -30,6 +30,8 @@ class VirtualDiskInfo:
     file_name: str
     not_protectable_reason: str
     """Empty when the disk can be backed up."""
+    refuses_snapshots: bool = False
+    """The whole VM can have no snapshot while it has this disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +108,42 @@ class Leftover:
     vm_moref: str
     moref: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A privilege, or several of which one will do, and what a backup does with it."""
+
+    any_of: tuple[str, ...]
+    what_for: str
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedVm:
+    """A VM, and what a backup of it would meet."""
+
+    info: VirtualMachineInfo
+    is_off: bool
+    change_tracking_supported: bool
+    disks_now: list[FrozenDisk]
+    """The disks that a snapshot would freeze, as they are now."""
+    missing: tuple[Needed, ...]
+    """Privileges that the agent's user lacks there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutVm:
+    """A VM that no job can name."""
+
+    name: str
+    moref: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSurvey:
+    """A site's VMs ordered by name; `privileges_problem`: why nothing is known of privileges."""
+
+    machines: list[SurveyedVm]
+    left_out: list[LeftOutVm]
+    privileges_problem: str

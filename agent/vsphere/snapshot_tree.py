@@ -10,6 +10,7 @@ from agent.vsphere.errors import VsphereFault
 from agent.vsphere.models import SnapshotInfo
 from agent.vsphere.properties import properties_of
 from agent.vsphere.session import VsphereSession
+from shared.snapshot_alarms import SnapshotFacts
 
 NAME_PREFIX = "sendense-"
 _MADE_BY = "Made by the Sendense agent "
@@ -69,6 +70,11 @@ def is_sendense(snapshot: SnapshotInfo) -> bool:
 def is_of(owner: str, snapshot: SnapshotInfo) -> bool:
     """Whether exactly this installation's agent made it."""
     return snapshot.name.startswith(NAME_PREFIX) and snapshot.description.startswith(_mark(owner))
+
+
+def snapshot_facts(snapshot: SnapshotInfo) -> SnapshotFacts:
+    """What its age and number are judged by."""
+    return SnapshotFacts(snapshot.name, snapshot.created_at, is_sendense(snapshot))
 
 
 def _mark(owner: str) -> str:

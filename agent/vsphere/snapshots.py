@@ -15,6 +15,7 @@ from agent.vsphere.errors import (
 )
 from agent.vsphere.models import (
     Consistency,
+    FrozenDisk,
     JobSnapshot,
     SnapshotInfo,
     VirtualDiskInfo,
@@ -193,12 +194,19 @@ def _described(
 ) -> JobSnapshot:
     if frozen is None:
         raise SnapshotFailed(vm_name, "vSphere's task ended well but named no snapshot")
+    moref = str(frozen._GetMoId())
+    disks = frozen_disks(session, moref)
+    if not disks:
+        raise NoDisks(vm_name, "the snapshot froze none")
+    return JobSnapshot(moref, vm_moref, name, "crash", disks, warnings)
+
+
+def frozen_disks(session: VsphereSession, snapshot_moref: str) -> list[FrozenDisk]:
+    """The disks that a snapshot froze. Raises VsphereErrors."""
+    frozen = vim.vm.Snapshot(snapshot_moref, session.stub)
     values = session.run(
         "read the snapshot's disks",
         lambda: properties_of(session, frozen, ["config.hardware.device"]),
         repeatable=True,
     )
-    disks = frozen_disks_of(values.get("config.hardware.device"))
-    if not disks:
-        raise NoDisks(vm_name, "the snapshot froze none")
-    return JobSnapshot(str(frozen._GetMoId()), vm_moref, name, "crash", disks, warnings)
+    return frozen_disks_of(values.get("config.hardware.device"))
