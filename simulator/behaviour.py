@@ -34,7 +34,7 @@ class Behaviour:
 
     flavour: Literal["esxi", "esxi_ha_nfc", "vcenter"] = "esxi"
     nfc_methods_refused: frozenset[str] = frozenset()  # WSDL names: MethodNotFound
-    nfc_methods_forbidden: frozenset[str] = frozenset()  # WSDL names: NoPermission
+    privileges_missing: frozenset[str] = frozenset()  # of the user's role: NoPermission
     star: Literal["allocated", "whole", "fault"] = "allocated"  # what change id * answers
     page_objects: int | None = None  # most objects in one RetrieveResult
     session_idle_s: float = 1800

@@ -24,6 +24,7 @@ def service_content(flavour: Flavour) -> Any:
         viewManager=vim.view.ViewManager("ViewManager"),
         about=_about(flavour.api_type),
         sessionManager=vim.SessionManager("ha-sessionmgr"),
+        authorizationManager=vim.AuthorizationManager("ha-authmgr"),
         taskManager=vim.TaskManager("ha-taskmgr"),
         searchIndex=vim.SearchIndex("ha-searchindex"),
     )

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 from simulator.behaviour import Behaviour
 from simulator.machines import SimulatedVm
 from simulator.snapshots import Snapshot
-from simulator.soap.host_objects import host_objects
+from simulator.soap.host_objects import Properties, host_objects
 from simulator.soap.objects import Managed
+from simulator.soap.privileges import effective_roles, manager_properties
 from simulator.soap.sessions import Session, Sessions
 from simulator.soap.tasks import Tasks
 from simulator.soap.vm_view import (
@@ -63,7 +64,9 @@ class Inventory:
             self._vm_references,
             lambda: machines.behaviour.site,
         ):
-            self._fixed[reference._moId] = Managed(reference, properties)
+            self._fixed[reference._moId] = self._managed(reference, properties)
+        manager = vim.AuthorizationManager("ha-authmgr")
+        self._fixed[manager._moId] = Managed(manager, manager_properties(self._missing))
 
     def find(self, reference: Reference, session: Session | None) -> Managed | None:
         """The object a reference names; None when there is none (any more)."""
@@ -83,12 +86,24 @@ class Inventory:
             return Managed(vim.Task(moid), {"info": task.info})
         for vm in self._machines.vms:
             if vm.moid == moid:
-                return Managed(vm_reference(vm), vm_properties(vm, self._machines.host_name))
+                return self._managed(vm_reference(vm), vm_properties(vm, self._machines.host_name))
             if moid.startswith(f"{vm.moid}-snapshot-"):
                 for snapshot in vm.snapshots:
                     if snapshot.moid == moid:
                         return Managed(vim.vm.Snapshot(moid), snapshot_properties(vm, snapshot))
         return None
+
+    def _managed(self, reference: Reference, properties: Properties) -> Managed:
+        """With the caller's roles, where the object has any."""
+        if "effectiveRole" in properties:
+            properties = {
+                **properties,
+                "effectiveRole": lambda: effective_roles(self._missing()),
+            }
+        return Managed(reference, properties)
+
+    def _missing(self) -> frozenset[str]:
+        return self.behaviour.privileges_missing
 
     @property
     def behaviour(self) -> Behaviour:

@@ -24,6 +24,7 @@ from simulator.soap.faults import (
 from simulator.soap.host_objects import service_content
 from simulator.soap.inventory import Inventory, user_session
 from simulator.soap.objects import Managed
+from simulator.soap.privileges import REQUIRED
 from simulator.soap.sessions import Session, Sessions
 from simulator.soap.vmomi import Reference, support, vim
 
@@ -110,8 +111,9 @@ class Methods:
         method = self._methods.get(call.method)
         if method is None or not self._has_method(managed, call.method):
             raise method_not_found(call.this, call.method)
-        if call.method in self.inventory.behaviour.nfc_methods_forbidden:
-            raise no_permission(call.this, f"VirtualMachine.Provisioning.{call.method[3:]}")
+        privilege = REQUIRED.get(call.method)
+        if privilege in self.inventory.behaviour.privileges_missing:
+            raise no_permission(call.this, privilege)
         failed = self.faults.fire(MethodFail, _place(call), lambda kind: kind.method == call.method)
         if failed:
             raise named_fault(failed.kind.fault, f"{call.method} was told to fail")
