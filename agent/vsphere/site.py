@@ -1,5 +1,6 @@
 """One vSphere site: the face of this package."""
 
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -9,12 +10,13 @@ from agent.transports.disk_reader import DiskReader
 from agent.transports.nfc.budget import NfcBudget
 from agent.transports.nfc.connections import NfcConnections, NfcDisk
 from agent.transports.nfc.reconnecting import ReconnectingReader
-from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots
+from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots, survey
 from agent.vsphere.leftovers import Leftovers
 from agent.vsphere.models import (
     FrozenDisk,
     JobSnapshot,
     Leftover,
+    SiteSurvey,
     VirtualMachineInfo,
     VsphereAbout,
 )
@@ -60,6 +62,18 @@ class VsphereSite:
     def virtual_machines(self) -> list[VirtualMachineInfo]:
         """The site's VMs, without templates, ordered by name."""
         return inventory.list_virtual_machines(self._session)
+
+    def time(self) -> datetime:
+        """What time it is there."""
+        return self._session.server_time()
+
+    def survey(self) -> SiteSurvey:
+        """All VMs with what a backup of them would meet; changes nothing."""
+        return survey.survey(self._session)
+
+    def frozen_disks(self, snapshot_moref: str) -> list[FrozenDisk]:
+        """The disks of any snapshot."""
+        return snapshots.frozen_disks(self._session, snapshot_moref)
 
     def take_snapshot(
         self,
