@@ -65,6 +65,42 @@ def to_clusters(areas: Iterable[Area], capacity_bytes: int) -> list[Area]:
     return merge(aligned())
 
 
+def subtract(areas: Iterable[Area], without: Iterable[Area]) -> list[Area]:
+    """The bytes of `areas` that are not in `without`; both ascending and disjoint, as is the answer."""
+    rest: list[Area] = []
+    holes = iter(without)
+    hole = next(holes, None)
+    for area in areas:
+        start = area.start
+        while hole is not None and hole.start < area.end:
+            if hole.start > start:
+                rest.append(Area(start, hole.start - start))
+            start = max(start, hole.end)
+            if hole.end >= area.end:
+                break  # it may reach into the next area too
+            hole = next(holes, None)
+        if start < area.end:
+            rest.append(Area(start, area.end - start))
+    return rest
+
+
+def by_region(areas: Iterable[Area]) -> Iterator[list[Area]]:
+    """Cut ascending areas at the regions' boundaries; yields those of each region that has any."""
+    here: list[Area] = []
+    for area in areas:
+        start = area.start
+        while start < area.end:
+            region = start // REGION_BYTES
+            if here and here[0].start // REGION_BYTES != region:
+                yield here
+                here = []
+            stop = min(area.end, (region + 1) * REGION_BYTES)
+            here.append(Area(start, stop - start))
+            start = stop
+    if here:
+        yield here
+
+
 def split_extents(areas: Iterable[Area]) -> Iterator[Area]:
     """Cut areas at every multiple of EXTENT_BYTES; lazily, since a disk may have millions."""
     for area in areas:

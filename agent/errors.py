@@ -57,6 +57,11 @@ class HubRefused(SendenseError):
 
 
 @dataclass(eq=False)
+class BaseUnusable(HubRefused):
+    """The hub cannot tell what the base of a disk holds: it has none, or a damaged one."""
+
+
+@dataclass(eq=False)
 class HubUnreachable(SendenseError):
     """A call did not reach the hub, or the connection broke under it."""
 
@@ -117,6 +122,22 @@ class UploadStalled(SendenseError):
     text: ClassVar[str] = (
         "the hub answered nothing for {waited_s:g} s while disk {disk_index} was uploaded; "
         "look at the hub's repository storage"
+    )
+
+    disk_index: int
+    waited_s: float
+
+
+@dataclass(eq=False)
+class BaseDigestsOverdue(SendenseError):
+    """The hub was asked what the base of a disk holds, and did not answer."""
+
+    code: ClassVar[str] = "BASE_DIGESTS_OVERDUE"
+    status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "the hub did not tell within {waited_s:g} s what the last backup of disk {disk_index} "
+        "holds; look at the hub's repository storage"
     )
 
     disk_index: int

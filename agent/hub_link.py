@@ -19,7 +19,7 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
-from agent.backup_vm import BackupJob, JobTools
+from agent.backup_vm import BackupJob
 from agent.errors import (
     AgentStopping,
     HubMisbehaved,
@@ -31,6 +31,7 @@ from agent.errors import (
 from agent.hub_errors import backup_error
 from agent.inventory import InventoryReporter
 from agent.job_runner import JobRunner
+from agent.job_tools import JobTools
 from agent.session import Session
 from sendense.v1 import agent_session_pb2 as pb
 

@@ -20,12 +20,13 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
-from agent.backup_vm import JobTools
 from agent.config import AgentSettings
 from agent.hub_link import HubLink
 from agent.inventory import InventoryReporter
 from agent.job_runner import JobRunner
+from agent.job_tools import JobTools
 from agent.pipeline import EncoderPool
+from agent.sampling import SampleSettings
 from agent.sweeper import Sweeper
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
@@ -85,6 +86,9 @@ def run_agent(settings: AgentSettings, vsphere: VsphereSettings, stopping: threa
                 encoders=encoders,
                 open_upload_channel=dial,
                 disks_in_parallel=settings.disks_in_parallel,
+                sampling=SampleSettings(
+                    fraction=settings.sample_fraction, least=settings.sample_least
+                ),
             ),
             inventory,
         )

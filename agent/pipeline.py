@@ -31,10 +31,14 @@ class EncoderPool:
         self._executor = ThreadPoolExecutor(threads or DEFAULT_THREADS, thread_name_prefix="encode")
 
     def submit(
-        self, start_byte: int, data: bytes | bytearray, *, keep_zeros: bool
+        self, start_byte: int, data: bytes | bytearray, *, base_digests: bytes | None
     ) -> Future[EncodedClusters]:
-        """Encode an extent that starts on a cluster boundary; see ClusterEncoder.encode."""
-        return self._executor.submit(self._encode, start_byte // CLUSTER_BYTES, data, keep_zeros)
+        """Encode an extent that starts on a cluster boundary.
+
+        With `base_digests`, 16 bytes for each cluster, what equals them is left out;
+        without, zeros are (see ClusterEncoder.encode).
+        """
+        return self._executor.submit(self._encode, start_byte // CLUSTER_BYTES, data, base_digests)
 
     def close(self) -> None:
         """Give up what waits and end the threads."""
@@ -52,12 +56,12 @@ class EncoderPool:
         self.close()
 
     def _encode(
-        self, first_cluster: int, data: bytes | bytearray, keep_zeros: bool
+        self, first_cluster: int, data: bytes | bytearray, base_digests: bytes | None
     ) -> EncodedClusters:
         encoder: ClusterEncoder | None = getattr(self._local, "encoder", None)
         if encoder is None:
             encoder = self._local.encoder = ClusterEncoder(self._level)
-        return encoder.encode(first_cluster, data, keep_zeros=keep_zeros)
+        return encoder.encode(first_cluster, data, keep_zeros=False, base_digests=base_digests)
 
 
 class FrameBuilder:

@@ -13,7 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from agent.disk_reads import DiskReads
 from agent.pipeline import EncoderPool
+from agent.read_plan import ReadPlan
 from agent.upload import upload_disk
 from bench.file_reader import FileReader
 from sendense.channel import open_channel
@@ -82,15 +84,14 @@ class ScriptedAgent:
             raise RuntimeError(f"the hub planned something else than one full backup: {plan}")
         with (
             closing(open_channel(self._hub, dedicated=True)) as channel,
-            FileReader(self._image) as reader,
+            DiskReads(FileReader(self._image), 0) as reads,
         ):
             upload_disk(
                 channel,
-                reader,
-                reader.allocated_areas(),
+                reads,
+                ReadPlan.allocated(reads.allocated_areas()),
                 job_id=plan.job_id,
                 disk_index=0,
-                keep_zeros=False,
                 encoders=encoders,
             )
         self._events.put(pb.SessionRequest(job_uploaded=pb.JobUploaded(job_id=plan.job_id)))

@@ -8,7 +8,7 @@ from typing import Self
 
 from agent.areas import EXTENT_BYTES, Area, whole_disk
 from agent.transports.disk_reader import Extent
-from agent.upload import ZERO_EXTENT
+from agent.upload_reading import ZERO_EXTENT
 
 
 class FileReader:

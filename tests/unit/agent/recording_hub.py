@@ -7,9 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import grpc
+import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from sendense.clusters import CLUSTER_BYTES, cluster_count
+from sendense.clusters import (
+    CLUSTER_BYTES,
+    REGION_BYTES,
+    REGION_CLUSTERS,
+    ZERO_DIGEST,
+    cluster_count,
+    cluster_digest,
+)
 from sendense.codec import ClusterDecoder, EncodedClusters, from_frame
 from sendense.v1 import agent_session_pb2, upload_pb2
 from sendense.v1.agent_session_pb2_grpc import (
@@ -17,6 +25,8 @@ from sendense.v1.agent_session_pb2_grpc import (
     add_AgentSessionServiceServicer_to_server,
 )
 from sendense.v1.upload_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
+from shared.errors import SendenseError
+from shared.grpc_errors import abort_with
 
 DEADLINE_S = 20.0
 
@@ -51,6 +61,19 @@ class Upload:
 
 # Called with the upload and the frames received so far, before a frame is taken.
 UploadScript = Callable[[Upload, grpc.ServicerContext], None]
+DigestsScript = Callable[[upload_pb2.BaseDigestsRequest, grpc.ServicerContext], None]
+
+
+class DiskHasNoBase(SendenseError):
+    code = "DISK_HAS_NO_BASE"
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    text = "the disk has no base"
+
+
+class LayerDamaged(SendenseError):
+    code = "LAYER_DAMAGED"
+    status = grpc.StatusCode.DATA_LOSS
+    text = "the layer of the last backup is damaged"
 
 
 class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
@@ -61,6 +84,10 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         self.sessions: queue.Queue[HubSession] = queue.Queue()
         self.before_frame: UploadScript = lambda upload, context: None
         self.before_seal: UploadScript = lambda upload, context: None
+        # What the base of a disk holds, as large as the disk; none: it has no base.
+        self.bases: dict[tuple[str, int], bytes] = {}
+        self.digests_asked: list[upload_pb2.BaseDigestsRequest] = []
+        self.before_digests: DigestsScript = lambda request, context: None
         self.before_register: Callable[[grpc.ServicerContext], None] = lambda context: None
         self.ack_every = 1
         self.capacity_bytes = 1 << 40
@@ -139,6 +166,23 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
                     )
                     return
 
+    def BaseDigests(
+        self,
+        request_iterator: Iterator[upload_pb2.BaseDigestsRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[upload_pb2.BaseDigestsResponse]:
+        base: bytes | None = None
+        for request in request_iterator:
+            self.digests_asked.append(request)
+            self.before_digests(request, context)
+            if base is None:
+                base = self.bases.get((request.job_id, request.disk_index))
+                if base is None:
+                    abort_with(context, DiskHasNoBase())
+            else:
+                assert not request.job_id and not request.disk_index
+            yield _digests_of(base, request)
+
     def Session(
         self,
         request_iterator: Iterator[agent_session_pb2.SessionRequest],
@@ -163,6 +207,26 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
             if command is None:
                 return
             yield command
+
+
+def _digests_of(
+    base: bytes, request: upload_pb2.BaseDigestsRequest
+) -> upload_pb2.BaseDigestsResponse:
+    assert request.region * REGION_BYTES < len(base), "a region beyond the disk"
+    first = request.region * REGION_CLUSTERS
+    beyond = min(first + REGION_CLUSTERS, cluster_count(len(base)))
+    numbers = np.frombuffer(request.cluster_numbers, "<u4").tolist() or list(range(first, beyond))
+    assert numbers == sorted(set(numbers)) and first <= numbers[0] <= numbers[-1] < beyond
+    digests = b"".join(
+        cluster_digest(
+            base[n * CLUSTER_BYTES : (n + 1) * CLUSTER_BYTES].ljust(CLUSTER_BYTES, b"\0")
+        )
+        for n in numbers
+    )
+    all_zero = digests == ZERO_DIGEST * len(numbers)
+    return upload_pb2.BaseDigestsResponse(
+        region=request.region, digests=b"" if all_zero else digests, all_zero=all_zero
+    )
 
 
 class HubSession:

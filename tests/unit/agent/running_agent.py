@@ -12,6 +12,7 @@ from tests.unit.agent.recording_hub import DEADLINE_S, HubSession, RecordingHub
 
 FULL = backup_pb2.BACKUP_TYPE_FULL
 INCREMENTAL = backup_pb2.BACKUP_TYPE_INCREMENTAL
+COMPARED = "compared"
 
 
 class RunningAgent:
@@ -66,7 +67,7 @@ def start_job(session: HubSession, vm: SimulatedVm, job_id: str, *, quiesce: boo
 
 
 def send_plan(session: HubSession, job_id: str, *bases: str | None) -> None:
-    """One base change id per disk, by index; None: a full."""
+    """One base change id per disk, by index; None: a full; COMPARED: no use of tracking."""
     session.command(
         job_plan=agent_session_pb2.JobPlan(
             job_id=job_id,
@@ -74,12 +75,21 @@ def send_plan(session: HubSession, job_id: str, *bases: str | None) -> None:
                 agent_session_pb2.DiskPlan(
                     disk_index=index,
                     backup_type=INCREMENTAL if base else FULL,
-                    base_change_id=base or "",
+                    base_change_id=base if base and base != COMPARED else "",
+                    read_method=_read_method(base),
                 )
                 for index, base in enumerate(bases)
             ],
         )
     )
+
+
+def _read_method(base: str | None) -> backup_pb2.ReadMethod:
+    if base is None:
+        return backup_pb2.READ_METHOD_ALLOCATED
+    if base == COMPARED:
+        return backup_pb2.READ_METHOD_COMPARED
+    return backup_pb2.READ_METHOD_CHANGED
 
 
 def back_up(session: HubSession, vm: SimulatedVm, job_id: str, *bases: str | None) -> Any:
@@ -93,4 +103,4 @@ def back_up(session: HubSession, vm: SimulatedVm, job_id: str, *bases: str | Non
     return opened
 
 
-__all__ = ["DEADLINE_S", "RunningAgent", "back_up", "send_plan", "start_job"]
+__all__ = ["COMPARED", "DEADLINE_S", "RunningAgent", "back_up", "send_plan", "start_job"]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from agent.backup_vm import BackupJob, JobTools
+from agent.backup_vm import BackupJob
+from agent.job_tools import JobTools
 from agent.pipeline import EncoderPool
 from agent.sweeper import Sweeper
 from agent.vsphere.settings import VsphereSettings

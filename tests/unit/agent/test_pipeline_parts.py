@@ -126,10 +126,10 @@ def test_frames_are_joined_to_about_one_mib() -> None:
 
 def test_encoder_pool_gives_up_waiting_work_when_closed() -> None:
     with EncoderPool(threads=2) as pool:
-        future = pool.submit(3 * CLUSTER_BYTES, drawn("a."), keep_zeros=False)
+        future = pool.submit(3 * CLUSTER_BYTES, drawn("a."), base_digests=None)
         assert future.result(WAIT_S).numbers.tolist() == [3]
     with pytest.raises(RuntimeError):
-        pool.submit(0, drawn("a"), keep_zeros=False)
+        pool.submit(0, drawn("a"), base_digests=None)
 
 
 def test_cancellation_keeps_the_first_error_and_calls_each_callback_once() -> None:

@@ -1,14 +1,21 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from agent.ack_window import AckWindow
 from agent.areas import EXTENT_BYTES, Area, to_clusters, whole_disk
+from agent.base_digests import BaseDigests
 from agent.cancellation import Cancellation
+from agent.disk_reads import DiskReads
 from agent.errors import (
+    BaseDigestsOverdue,
     HubMisbehaved,
     HubRefused,
     HubUnreachable,
@@ -18,19 +25,23 @@ from agent.errors import (
     UploadStalled,
 )
 from agent.hub_errors import backup_error
+from agent.missed_changes import MissedChanges
+from agent.patience import Patience
 from agent.pipeline import EncoderPool
+from agent.read_plan import ReadPlan
 from agent.transports.disk_reader import Extent
 from agent.transports.errors import NfcReadFailed
-from agent.upload import Patience, UploadResult, upload_disk
+from agent.upload import UploadResult, upload_disk
 from sendense.channel import open_channel
 from sendense.clusters import CLUSTER_BYTES, REGION_BYTES
-from sendense.v1 import upload_pb2
+from sendense.v1 import backup_pb2, upload_pb2
 from shared.errors import SendenseError
 from shared.grpc_errors import abort_with
 from tests.unit.agent.drawn_disks import MemoryReader, drawn
 from tests.unit.agent.recording_hub import DEADLINE_S, RecordingHub, Upload
 
 EXTENT_CLUSTERS = EXTENT_BYTES // CLUSTER_BYTES
+THREADS = ("read-", "answers-", "watch-", "base-digests-")
 PATIENT = Patience(answer_s=60, seal_s=60, read_s=60)
 
 
@@ -38,7 +49,7 @@ PATIENT = Patience(answer_s=60, seal_s=60, read_s=60)
 def no_threads_are_left() -> Iterator[None]:
     yield
     end = time.monotonic() + DEADLINE_S
-    while left := [t for t in threading.enumerate() if t.name.startswith(("read-", "answers-"))]:
+    while left := [t for t in threading.enumerate() if t.name.startswith(THREADS)]:
         assert time.monotonic() < end, f"threads left: {left}"
         left[0].join(0.1)
 
@@ -54,23 +65,44 @@ def uploaded(
     reader: MemoryReader,
     areas: list[Area] | None = None,
     *,
-    keep_zeros: bool = False,
-    full_reason: str = "",
+    base: bytes | None = None,
     cancellation: Cancellation | None = None,
     patience: Patience = PATIENT,
+    told: dict[str, Any] | None = None,
 ) -> tuple[UploadResult, Upload]:
+    """An upload of these areas, over that base when one is given; `told` changes the plan's facts."""
     if areas is None:
         areas = whole_disk(reader.capacity_bytes)
-    with EncoderPool(2) as encoders, open_channel(hub.address, dedicated=True) as channel:
+    areas = to_clusters(areas, reader.capacity_bytes)
+    cancellation = cancellation or Cancellation()
+    with (
+        EncoderPool(2) as encoders,
+        closing(open_channel(hub.address, dedicated=True)) as channel,
+        closing(open_channel(hub.address, dedicated=True)) as base_channel,
+        DiskReads(reader, 1, cancellation=cancellation, read_s=patience.read_s) as reads,
+    ):
+        if base is None:
+            plan = ReadPlan.allocated(areas)
+        else:
+            hub.bases["job-1", 1] = base
+            plan = ReadPlan.changed(
+                areas,
+                BaseDigests(
+                    base_channel,
+                    job_id="job-1",
+                    disk_index=1,
+                    capacity_bytes=reader.capacity_bytes,
+                    cancellation=cancellation,
+                    answer_s=patience.answer_s,
+                ),
+            )
         result = upload_disk(
             channel,
-            reader,
-            to_clusters(areas, reader.capacity_bytes),
+            reads,
+            replace(plan, **(told or {})),
             job_id="job-1",
             disk_index=1,
-            keep_zeros=keep_zeros,
             encoders=encoders,
-            full_reason=full_reason,
             cancellation=cancellation,
             patience=patience,
         )
@@ -94,7 +126,10 @@ def test_full_upload_carries_the_disk_and_leaves_zeros_out(
     assert upload.finish.payload_bytes == result.payload_bytes == result.bytes_stored
     assert upload.finish.bytes_read == result.bytes_read == len(content)
     assert upload.open.bytes_planned == len(content)
+    assert upload.open.read_method == backup_pb2.READ_METHOD_ALLOCATED
     assert not upload.open.full_instead
+    assert upload.finish.bytes_unchanged == 0
+    assert hub.digests_asked == []
     assert result.root_digest == b"r" * 32
 
 
@@ -109,7 +144,8 @@ def test_incremental_upload_keeps_clusters_that_became_zero(hub: RecordingHub) -
         Area(EXTENT_BYTES, EXTENT_BYTES),
         Area(len(now) - 700, 700),
     ]
-    _, upload = uploaded(hub, MemoryReader(bytes(now)), changed, keep_zeros=True)
+    _, upload = uploaded(hub, MemoryReader(bytes(now)), changed, base=before)
+    assert upload.open.read_method == backup_pb2.READ_METHOD_CHANGED
     assert {number for number, size in upload.sizes.items() if size == 0} == {
         3, 4, *range(EXTENT_CLUSTERS, 2 * EXTENT_CLUSTERS),
     }  # fmt: skip
@@ -118,17 +154,82 @@ def test_incremental_upload_keeps_clusters_that_became_zero(hub: RecordingHub) -
     assert disk == now
 
 
+@pytest.mark.hostile
+@pytest.mark.parametrize("cut_bytes", [0, 512, CLUSTER_BYTES - 512])
+def test_clusters_that_equal_the_base_are_read_and_not_sent(
+    hub: RecordingHub, cut_bytes: int
+) -> None:
+    text = "aB..c" + "." * 70 + "D" * 40 + "e"
+    before = drawn(text, cut_bytes=cut_bytes)
+    now = drawn("aX..." + "." * 40 + "y" + "." * 29 + "D" * 40 + "e", cut_bytes=cut_bytes)
+    result, upload = uploaded(hub, MemoryReader(now), base=before)
+    # What is no more is a zero cluster, what was never there is not sent.
+    assert {n: size == 0 for n, size in upload.sizes.items()} == {1: False, 4: True, 45: False}
+    disk = bytearray(before)
+    upload.apply_to(disk)
+    assert bytes(disk) == now
+    assert upload.finish is not None
+    assert upload.finish.bytes_read == upload.open.bytes_planned == len(now)
+    assert upload.finish.bytes_unchanged == result.bytes_unchanged == len(now) - 3 * CLUSTER_BYTES
+
+
+@pytest.mark.hostile
+def test_last_cluster_off_the_grid_counts_with_its_bytes(hub: RecordingHub) -> None:
+    result, _ = uploaded(
+        hub, MemoryReader(drawn("ab", cut_bytes=512)), base=drawn("ac", cut_bytes=512)
+    )
+    assert result.bytes_unchanged == CLUSTER_BYTES
+
+
 def test_upload_of_nothing_is_opened_and_sealed(hub: RecordingHub) -> None:
-    result, upload = uploaded(hub, MemoryReader(drawn("ab")), [], keep_zeros=True)
+    result, upload = uploaded(hub, MemoryReader(drawn("ab")), [], base=drawn("ab"))
     assert upload.batches == []
     assert upload.finish is not None
     assert result.bytes_read == result.frame_count == 0
 
 
 def test_upload_tells_why_a_full_replaces_an_increment(hub: RecordingHub) -> None:
-    _, upload = uploaded(hub, MemoryReader(drawn("ab")), full_reason="tracking was reset")
+    _, upload = uploaded(
+        hub, MemoryReader(drawn("ab")), told={"full_reason": "the base is damaged"}
+    )
     assert upload.open.full_instead
-    assert upload.open.full_reason == "tracking was reset"
+    assert upload.open.full_reason == "the base is damaged"
+
+
+@pytest.mark.hostile
+def test_upload_tells_of_the_sample_and_counts_what_tracking_missed(hub: RecordingHub) -> None:
+    sampling = backup_pb2.DiskSampling(clusters_sampled=9, clusters_missed=1)
+    missed = MissedChanges()
+    missed.sampled([Area(0, CLUSTER_BYTES)], np.array([3]))
+    _, upload = uploaded(
+        hub,
+        MemoryReader(drawn("XbXX")),
+        base=drawn("abcd"),
+        told={"reason": "missed", "sampling": sampling, "missed": missed},
+    )
+    assert upload.open.sampling == sampling
+    assert upload.open.read_reason == "missed"
+    assert upload.finish is not None
+    assert upload.finish.clusters_missed == 2
+
+
+@pytest.mark.hostile
+def test_base_that_is_not_told_of_in_time_ends_the_upload(hub: RecordingHub) -> None:
+    asked = 0
+
+    def silent_in_the_upload(request: object, context: grpc.ServicerContext) -> None:
+        nonlocal asked
+        asked += 1
+        ended = threading.Event()
+        # The first is the look at the base before the upload.
+        if asked > 1 and context.add_callback(ended.set):
+            assert ended.wait(DEADLINE_S)
+
+    hub.before_digests = silent_in_the_upload
+    with pytest.raises(BaseDigestsOverdue):
+        uploaded(hub, MemoryReader(drawn("ab")), base=drawn("aa"), patience=Patience(answer_s=0.3))
+    assert asked == 2
+    assert all(upload.finish is None for upload in hub.uploads.values())
 
 
 def test_frames_stay_within_a_region(hub: RecordingHub) -> None:

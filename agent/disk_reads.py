@@ -1,0 +1,131 @@
+"""Reads of one disk that end: each extent is what was asked for, and comes in time."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import structlog
+
+from agent.areas import Area
+from agent.cancellation import Cancellation
+from agent.errors import ReadMismatch, ReadStalled
+from agent.patience import Patience
+from agent.transports.disk_reader import DiskReader, Extent
+
+JOIN_S: Final = 30.0
+LOOK_S: Final = 1.0
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+class DiskReads:
+    """A DiskReader with a watch over it; a context manager that closes the reader.
+
+    Threads: one thread reads; `close` may be called from any, and more than once. A thread
+    of its own closes the reader when it gives nothing for too long or the job ends.
+    """
+
+    def __init__(
+        self,
+        reader: DiskReader,
+        disk_index: int,
+        *,
+        cancellation: Cancellation | None = None,
+        read_s: float = Patience.read_s,
+    ) -> None:
+        self._reader = reader
+        self._disk_index = disk_index
+        self._cancellation = cancellation or Cancellation()
+        self._read_s = read_s
+        self._waiting_since: float | None = None  # written by the reading thread alone
+        self._stalled = False  # written by the watch alone
+        self._over = threading.Event()
+        self._watch = threading.Thread(
+            target=self._watch_reader, name=f"watch-disk-{disk_index}", daemon=True
+        )
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._reader.capacity_bytes
+
+    def allocated_areas(self) -> list[Area]:
+        """See DiskReader. Raises ReadStalled and the cancellation's error as well."""
+        return self._await(self._reader.allocated_areas)
+
+    def read(self, areas: Iterable[Area]) -> Iterator[Extent]:
+        """See DiskReader: one extent for each area, in order; `areas` is consumed ahead.
+
+        Raises ReadMismatch when the reader gives something else, ReadStalled, the
+        cancellation's error, and what the reader and `areas` raise.
+        """
+        asked: deque[Area] = deque()
+
+        def noted() -> Iterator[Area]:
+            for area in areas:
+                asked.append(area)
+                yield area
+
+        source = noted()
+        extents = self._reader.read(source)
+        while (extent := self._await(lambda: next(extents, None))) is not None:
+            if not asked:
+                raise ReadMismatch(self._disk_index, "it gave more than was asked for")
+            area = asked.popleft()
+            if extent.offset != area.start or len(extent.data) != area.length:
+                raise ReadMismatch(self._disk_index, _mismatch(area, extent))
+            yield extent
+        missing = asked[0] if asked else next(source, None)
+        if missing is not None:
+            raise ReadMismatch(self._disk_index, _mismatch(missing, None))
+
+    def close(self) -> None:
+        """Let go of the disk; a read that waits raises. Raises nothing."""
+        self._over.set()
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        self._watch.join(JOIN_S)
+        if self._watch.is_alive():
+            _log.error("reader_does_not_close", disk_index=self._disk_index)
+
+    def _await(self, answer: Callable[[], T]) -> T:
+        self._waiting_since = time.monotonic()
+        try:
+            return answer()
+        except Exception as error:
+            # A reader that was closed under a read only says so: the reason is known here.
+            if self._stalled:
+                raise ReadStalled(self._disk_index, self._read_s) from error
+            self._cancellation.check()
+            raise
+        finally:
+            self._waiting_since = None
+
+    def _watch_reader(self) -> None:
+        with self._cancellation.calling(lambda _: self._over.set()):
+            while not self._over.wait(min(LOOK_S, self._read_s)):
+                since = self._waiting_since
+                if since is not None and time.monotonic() - since > self._read_s:
+                    self._stalled = True
+                    break
+        self._reader.close()
+
+
+def _mismatch(asked: Area, got: Extent | None) -> str:
+    given = f"{len(got.data)} bytes at {got.offset}" if got is not None else "the end"
+    return f"asked for {asked.length} bytes at {asked.start}, got {given}"

@@ -1,0 +1,14 @@
+"""How long the agent waits for others while it backs up a disk."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds after which the other side counts as stalled."""
+
+    answer_s: float = 120.0  # for an acknowledgement, an upload to be opened, digests of the base
+    seal_s: float = 900.0  # for the hub to write tables and sync the layer
+    # For one extent. The transport's own time-outs, new connections and its wait for the
+    # host's budget come first: this ends a reader that does not come back from them.
+    read_s: float = 1800.0
