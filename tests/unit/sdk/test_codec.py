@@ -52,6 +52,10 @@ def encode(text: str, first_cluster: int = 0, *, keep_zeros: bool = True) -> Enc
     return ClusterEncoder().encode(first_cluster, data, keep_zeros=keep_zeros)
 
 
+def digests_of(text: str) -> bytes:
+    return b"".join(cluster_digest(cluster(kind)) for kind in text)
+
+
 def decode(batch: EncodedClusters) -> dict[int, bytes]:
     return dict(ClusterDecoder().decode(batch))
 
@@ -112,6 +116,72 @@ def test_cluster_is_zero_only_when_every_byte_is(at: int) -> None:
     assert len(ClusterEncoder().encode(0, data, keep_zeros=False)) == 0
     data[at] = 1
     assert decode(ClusterEncoder().encode(0, data, keep_zeros=False)) == {0: bytes(data)}
+
+
+@given(now=st.text(alphabet="ABCxyz0^", max_size=8), seed=st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=50)
+def test_what_the_base_has_already_is_left_out(now: str, seed: random.Random) -> None:
+    base = "".join(seed.choice([kind, kind, "0", "D"]) for kind in now)
+    data = b"".join(map(cluster, now))
+    expected = {
+        number: cluster(kind)
+        for number, (kind, was) in enumerate(zip(now, base, strict=True), start=5)
+        if kind != was
+    }
+    for keep_zeros in (False, True):  # not looked at
+        batch = ClusterEncoder().encode(
+            5, data, keep_zeros=keep_zeros, base_digests=digests_of(base)
+        )
+        assert decode(batch) == expected
+        if expected:
+            check_batch(batch, cluster_limit=LIMIT, after_cluster=4)
+
+
+@pytest.mark.parametrize(
+    ("now", "base", "sizes"),
+    [("0", "A", [0]), ("0", "0", []), ("A", "A", []), ("a", "0", [CLUSTER_BYTES])],
+    ids=["zeros over data", "zeros over zeros", "the same", "data over zeros"],
+)
+def test_zeros_are_sent_where_the_base_has_data_alone(
+    now: str, base: str, sizes: list[int]
+) -> None:
+    batch = ClusterEncoder().encode(0, cluster(now), keep_zeros=True, base_digests=digests_of(base))
+    assert batch.sizes.tolist() == sizes
+
+
+def test_nothing_is_compressed_that_the_base_has_already() -> None:
+    encoder = ClusterEncoder()
+    compressed: list[bytes] = []
+    compressor = encoder._compressor
+
+    class Counting:
+        def compress(self, data: bytes) -> bytes:
+            compressed.append(bytes(data))
+            return compressor.compress(data)
+
+    encoder._compressor = Counting()  # type: ignore[assignment]
+    data = b"".join(map(cluster, "AbCd"))
+    encoder.encode(0, data, keep_zeros=True, base_digests=digests_of("AbXd"))
+    assert compressed == [cluster("C")]
+
+
+@pytest.mark.parametrize("length", [1, 512, CLUSTER_BYTES - 1])
+def test_last_cluster_is_compared_with_its_padding(length: int) -> None:
+    last = cluster("b")[:length]
+    padded = last.ljust(CLUSTER_BYTES, b"\0")
+    data = cluster("a") + last
+    same = cluster_digest(cluster("a")) + cluster_digest(padded)
+    for given_data in (data, bytearray(data), memoryview(data)):
+        encoder = ClusterEncoder()
+        assert len(encoder.encode(7, given_data, keep_zeros=True, base_digests=same)) == 0
+        other = encoder.encode(7, given_data, keep_zeros=True, base_digests=digests_of("aa"))
+        assert decode(other) == {8: padded}
+
+
+@pytest.mark.parametrize("digests", [b"", digests_of("A"), digests_of("ABC"), b"x" * 31])
+def test_digests_of_another_number_of_clusters_are_a_mistake(digests: bytes) -> None:
+    with pytest.raises(ValueError, match="for 2 clusters"):
+        ClusterEncoder().encode(0, cluster("A") + b"x", keep_zeros=True, base_digests=digests)
 
 
 def test_digest_is_blake3_cut_to_16_bytes() -> None:
