@@ -33,7 +33,7 @@ class TrackedDisk:
 def tracked_disk(snapshot: Snapshot, key: int) -> TrackedDisk:
     """A disk as a snapshot froze it. Raises OperationRefused."""
     for frozen in snapshot.disks:
-        if frozen.disk.key == key:
+        if frozen.key == key:
             if frozen.tracking is None or frozen.change_id is None:
                 raise OperationRefused("FileFault", "change tracking is not active")
             return TrackedDisk(

@@ -94,8 +94,8 @@ class Control:
                     "created": one.created.isoformat(),
                     "quiesced": one.quiesced,
                     "disks": {
-                        str(disk.disk.key): {
-                            "file": one.links[disk.disk.key].file_name,
+                        str(disk.key): {
+                            "file": one.links[disk.key].file_name,
                             "change_id": str(disk.change_id) if disk.change_id else None,
                         }
                         for disk in one.disks

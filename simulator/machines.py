@@ -1,13 +1,15 @@
 """A virtual machine: disks, power, snapshots that really freeze links, and stuns."""
 
+import contextlib
 import threading
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from simulator.changed_areas import ChangedArea, TrackedDisk, changed_areas, tracked_disk
+from simulator.devices import Devices
 from simulator.disks.disk import DiskBusy, DiskSpec, SimulatedDisk
 from simulator.disks.link import ChainView, Link
 from simulator.faults.api_kinds import ConsolidationNeeded
@@ -20,15 +22,12 @@ from simulator.snapshots import (
     OperationRefused,
     PowerState,
     Snapshot,
-    consolidate,
+    freeze_disks,
 )
 
 __all__ = ["OperationRefused", "SimulatedVm", "Snapshot"]
 
 _DATASTORE = "datastore1"
-_FIRST_DISK_KEY = 2000
-_UNITS_PER_CONTROLLER = 16
-_CONTROLLERS_OWN_UNIT = 7
 
 
 class SimulatedVm:
@@ -58,7 +57,6 @@ class SimulatedVm:
         self.tools_running = tools_running
         self.power_state: PowerState = power_state
         self.change_tracking_enabled = change_tracking_enabled
-        self.disks: list[SimulatedDisk] = []
         self.root_snapshots: list[Snapshot] = []
         self.current_snapshot: Snapshot | None = None
         self.reader_patience_s = 5.0
@@ -66,12 +64,15 @@ class SimulatedVm:
         self.created_at = self.changed_at
         self.lock = threading.RLock()
         self._folder_name = quote(name, safe=" ") if "/" in name else name
-        self._folder = folder / quote(f"{name}-{moid}", safe=" ")
+        self._devices = Devices(
+            folder / quote(f"{name}-{moid}", safe=" "),
+            f"[{_DATASTORE}] {self._folder_name}",
+            name,
+        )
         self._touched_site = touched
         self._faults = faults or FaultBoard()
         self._links_left = False
         self._record_to = record_to
-        self._links: dict[int, list[Link]] = {}
         self._last_snapshot = 0
         self._last_link = 0
         self._disks_ever = 0  # of a removed one neither files nor label come back
@@ -88,9 +89,20 @@ class SimulatedVm:
         return self._links_left or any(self._faults.look(ConsolidationNeeded, Place(self.moid)))
 
     @property
+    def disks(self) -> list[SimulatedDisk]:
+        """The disks in use, in the order of their keys."""
+        return self._devices.disks
+
+    @property
+    def all_disks(self) -> list[SimulatedDisk]:
+        """Those, and detached ones that a snapshot holds."""
+        with self.lock:
+            return self._devices.all
+
+    @property
     def controllers(self) -> list[int]:
         """Numbers of the SCSI controllers; there is always one."""
-        return sorted({0, *(disk.controller for disk in self.disks)})
+        return self._devices.controllers
 
     @property
     def snapshots(self) -> list[Snapshot]:
@@ -101,83 +113,40 @@ class SimulatedVm:
     def links(self, disk: SimulatedDisk) -> list[Link]:
         """All links of a disk, base first."""
         with self.lock:
-            return list(self._links[disk.key])
+            return self._devices.links(disk)
+
+    def find_disk(self, number: int) -> SimulatedDisk:
+        """By position in the order of device keys, or by device key. Raises ValueError."""
+        return self._devices.find(number)
+
+    # What an administrator does to the disks. Change ids stay: tracking goes with the disk.
 
     def add_disk(self, spec: DiskSpec) -> SimulatedDisk:
         """Attach a disk. Raises ValueError when its key or unit is taken or makes no sense."""
         with self.lock:
-            unit = self._free_unit(spec.controller) if spec.unit is None else spec.unit
-            key = spec.key
-            if key is None:
-                key = _FIRST_DISK_KEY + _UNITS_PER_CONTROLLER * spec.controller + unit
-            if not 0 <= unit < _UNITS_PER_CONTROLLER or unit == _CONTROLLERS_OWN_UNIT:
-                raise ValueError(f"{self.name}: unit {unit} is not one a disk can have")
-            if not 0 <= spec.controller < 4:
-                raise ValueError(f"{self.name}: SCSI controller {spec.controller} is not 0 to 3")
-            for other in self.disks:
-                if other.key == key or (other.controller, other.unit) == (spec.controller, unit):
-                    raise ValueError(f"{self.name}: {other.label} already has this key or unit")
-            number = self._disks_ever
-            self._disks_ever += 1
-            stem = self._folder_name + (f"_{number}" if number else "")
-            links = self._links[key] = []
-
-            def new_link(count: int, capacity_bytes: int, parent: Link | None) -> Link:
-                file = f"{stem}-{count:06}" if count else stem
-                link = Link(
-                    self._folder / f"{quote(file, safe=' ')}.raw",
-                    f"[{_DATASTORE}] {self._folder_name}/{file}.vmdk",
-                    capacity_bytes,
-                    parent,
-                )
-                links.append(link)
-                return link
-
-            disk = SimulatedDisk(
-                spec,
-                key=key,
-                unit=unit,
-                label=f"Hard disk {number + 1}",
-                new_link=new_link,
-                touched=self.touched,
-            )
-            self.disks.append(disk)
-            self.disks.sort(key=lambda one: one.key)
+            disk = self._devices.attach(spec, self.touched)
         self.touched()
         return disk
 
     def remove_disk(self, disk: SimulatedDisk) -> None:
-        """Detach a disk and forget its bytes. Raises ValueError while snapshots hold it."""
+        """Detach a disk and forget its bytes, but those that snapshots hold."""
         with self.lock:
-            if any(disk.key in snapshot.links for snapshot in self.snapshots):
-                raise ValueError(f"{disk.label} is held by a snapshot")
-            self.disks.remove(disk)
-            for link in self._links[disk.key]:
-                link.delete()
-            del self._links[disk.key]
+            self._devices.detach(disk)
+            with contextlib.suppress(DiskBusy):  # then its links go with the next consolidation
+                self._devices.consolidate(disk, self.snapshots, self.reader_patience_s)
         self.touched()
 
-    def disk(self, key: int) -> SimulatedDisk:
-        """The disk with a device key. Raises KeyError."""
-        for disk in self.disks:
-            if disk.key == key:
-                return disk
-        raise KeyError(key)
+    def move_disk(self, disk: SimulatedDisk, controller: int, unit: int | None = None) -> None:
+        """Put a disk behind another controller: another key, the same uuid. Raises ValueError."""
+        with self.lock:
+            self._devices.move(disk, controller, unit)
+        self.touched()
 
-    def find_disk(self, number: int) -> SimulatedDisk:
-        """By position in the order of device keys, or by device key. Raises ValueError."""
-        if 0 <= number < len(self.disks):
-            return self.disks[number]
-        for disk in self.disks:
-            if disk.key == number:
-                return disk
-        keys = ", ".join(f"{place} (key {disk.key})" for place, disk in enumerate(self.disks))
-        raise ValueError(f"{self.name} has no disk {number}; it has: {keys or 'none'}")
-
-    def _free_unit(self, controller: int) -> int:
-        taken = {disk.unit for disk in self.disks if disk.controller == controller}
-        taken.add(_CONTROLLERS_OWN_UNIT)
-        return next(unit for unit in range(64) if unit not in taken)
+    def reorder_disks(self, order: Sequence[SimulatedDisk]) -> None:
+        """Let the disks change places, keys and labels. Raises ValueError for other disks."""
+        with self.lock:
+            self._devices.reorder(order)
+        self.touched()
 
     def touched(self) -> None:
         """Something that clients can see changed."""
@@ -231,10 +200,12 @@ class SimulatedVm:
         *,
         quiesce: bool = False,
         without_change_ids: frozenset[int] = frozenset(),
+        age: timedelta = timedelta(0),
     ) -> Snapshot:
         """Freeze all dependent disks together. Raises OperationRefused.
 
         Disks with a key in `without_change_ids` show none, as if they were not tracked.
+        The snapshot says that it was taken `age` ago.
         """
         with self.lock:
             if any(disk.multi_writer for disk in self.disks):
@@ -251,29 +222,24 @@ class SimulatedVm:
             self._stun()
             self._last_snapshot += 1
             self._last_link += 1
-            disks: list[FrozenDisk] = []
-            links: dict[int, Link] = {}
-            for disk in self.disks:
-                if not disk.in_snapshots:
-                    continue
-                link, change_id = disk.freeze(self._last_link)
-                if disk.key in without_change_ids:
-                    change_id = None
-                links[disk.key] = link
-                disks.append(FrozenDisk(disk, link.capacity_bytes, disk.tracking, change_id))
+            disks, links = freeze_disks(
+                [disk for disk in self.disks if disk.in_snapshots],
+                self._last_link,
+                without_change_ids,
+            )
             snapshot = Snapshot(
                 moid=f"{self.moid}-snapshot-{self._last_snapshot}",
                 number=self._last_snapshot,
                 name=name,
                 description=description,
-                created=datetime.now(UTC),
+                created=datetime.now(UTC) - age,
                 quiesced=quiesce and self.power_state == "poweredOn",
                 power_state=self.power_state,
                 change_tracking_enabled=self.change_tracking_enabled,
                 parent=self.current_snapshot,
                 disks=disks,
                 links=links,
-                others=[disk for disk in self.disks if not disk.in_snapshots],
+                others=[FrozenDisk.of(disk) for disk in self.disks if not disk.in_snapshots],
             )
             if self._record_to:
                 for key, link in links.items():
@@ -323,18 +289,20 @@ class SimulatedVm:
             self.touched()
 
     def revert(self, snapshot: Snapshot, *, keeps_tracking: bool = False) -> None:
-        """Go back to a snapshot. Tracking is reset: changes across a revert are not known.
+        """Go back to a snapshot: bytes, disks and their places, whether changes are tracked.
+
+        Tracking is reset: changes across a revert are not known.
 
         `keeps_tracking`: it goes back with the disks instead, where the snapshot had it.
         """
         with self.lock:
             self._stun()
             self._last_link += 1
+            self._devices.restore([*snapshot.disks, *snapshot.others])
+            self.change_tracking_enabled = snapshot.change_tracking_enabled
             for frozen in snapshot.disks:
                 disk = frozen.disk
-                if disk not in self.disks:
-                    continue
-                disk.revert(self._last_link, snapshot.links[disk.key])
+                disk.revert(self._last_link, snapshot.links[frozen.key])
                 if keeps_tracking and frozen.tracking and frozen.change_id:
                     disk.tracking_goes_back(frozen.tracking, frozen.change_id)
                 else:
@@ -358,9 +326,8 @@ class SimulatedVm:
     def _merge(self) -> None:
         with self.lock:
             try:
-                for disk in self.disks:
-                    with disk.consolidating(self.reader_patience_s):
-                        consolidate(disk, self._links[disk.key], self.snapshots)
+                for disk in self._devices.all:
+                    self._devices.consolidate(disk, self.snapshots, self.reader_patience_s)
             except DiskBusy as error:
                 self.touched()
                 raise OperationRefused(
@@ -385,10 +352,9 @@ class SimulatedVm:
             return asked.capacity_bytes, changed_areas(asked, start, change_id, star)
 
     def _tracked_live(self, key: int) -> TrackedDisk:
-        try:
-            disk = self.disk(key)
-        except KeyError:
-            raise OperationRefused("InvalidArgument", "deviceKey") from None
+        disk = next((one for one in self.disks if one.key == key), None)
+        if disk is None:
+            raise OperationRefused("InvalidArgument", "deviceKey")
         if self.power_state == "poweredOn" or disk.tracking is None:
             raise OperationRefused("FileFault", "no snapshot, and the VM runs or is untracked")
         return TrackedDisk(disk, disk.capacity_bytes, disk.tracking, None, disk.current)
@@ -396,9 +362,7 @@ class SimulatedVm:
     def close(self) -> None:
         """Close all files."""
         with self.lock:
-            for links in self._links.values():
-                for link in links:
-                    link.close()
+            self._devices.close()
 
     def frozen_content(self, snapshot: Snapshot, key: int) -> bytes:
         """All bytes of a disk as a snapshot froze it; for small disks. Raises KeyError."""

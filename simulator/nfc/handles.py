@@ -133,7 +133,7 @@ def open_handle(ticket: Ticket, path: str, flags: int, number: int) -> Handle:
 
 
 def _find(vm: SimulatedVm, path: str) -> tuple[SimulatedDisk, Link]:
-    for disk in vm.disks:
+    for disk in vm.all_disks:
         for link in vm.links(disk):
             if link.file_name == path:
                 return disk, link

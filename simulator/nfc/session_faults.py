@@ -43,7 +43,7 @@ class SessionFaults:
 
     def opening(self, vm: SimulatedVm, path: str) -> None:
         """A disk file is to be opened. Raises NfcError when a fault wants that."""
-        for disk in vm.disks:
+        for disk in vm.all_disks:
             if any(link.file_name == path for link in vm.links(disk)):
                 self._refuse("open", Place(vm.moid, disk.key), lambda kind: True)
 

@@ -9,7 +9,7 @@ from simulator.disks.link import Link
 from simulator.disks.sparse import stored_bytes
 from simulator.disks.tracking import ChangeId
 from simulator.machines import SimulatedVm
-from simulator.snapshots import Snapshot
+from simulator.snapshots import FrozenDisk, Snapshot
 from simulator.soap.vmomi import Reference, vim
 
 DATASTORE = "5f1e9a52-7c1d2e10-3b5a-000c29a1b2c3"
@@ -120,10 +120,10 @@ def _live_disks(vm: SimulatedVm) -> list[Any]:
 
 def _frozen_disks(snapshot: Snapshot) -> list[Any]:
     frozen = [
-        _disk(one.disk, snapshot.links[one.disk.key], one.capacity_bytes, one.change_id)
+        _disk(one, snapshot.links[one.key], one.capacity_bytes, one.change_id)
         for one in snapshot.disks
     ]
-    others = [_disk(one, one.current, one.capacity_bytes, None) for one in snapshot.others]
+    others = [_disk(one, one.disk.current, one.capacity_bytes, None) for one in snapshot.others]
     return sorted([*frozen, *others], key=lambda device: int(device.key))
 
 
@@ -156,16 +156,19 @@ def _scsi_controllers(vm: SimulatedVm, disks: list[Any]) -> list[Any]:
     ]
 
 
-def _disk(disk: SimulatedDisk, link: Link, capacity_bytes: int, change_id: ChangeId | None) -> Any:
+def _disk(
+    place: SimulatedDisk | FrozenDisk, link: Link, capacity_bytes: int, change_id: ChangeId | None
+) -> Any:
+    disk = place.disk if isinstance(place, FrozenDisk) else place
     return vim.vm.device.VirtualDisk(
-        key=disk.key,
-        deviceInfo=vim.Description(label=disk.label, summary=f"{capacity_bytes // 1024:,} KB"),
+        key=place.key,
+        deviceInfo=vim.Description(label=place.label, summary=f"{capacity_bytes // 1024:,} KB"),
         backing=_backing(disk, link, change_id),
-        controllerKey=_CONTROLLER_KEY + disk.controller,
-        unitNumber=disk.unit,
+        controllerKey=_CONTROLLER_KEY + place.controller,
+        unitNumber=place.unit,
         capacityInKB=capacity_bytes // 1024,
         capacityInBytes=capacity_bytes,
-        diskObjectId=f"1-{disk.key}",
+        diskObjectId=f"1-{place.key}",
     )
 
 

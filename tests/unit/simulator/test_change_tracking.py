@@ -247,4 +247,6 @@ def test_revert_to_an_untracked_snapshot_resets_tracking_in_any_case(tmp_path: P
     vm.reconfigure(change_tracking_enabled=True)
     since = change_id(vm.create_snapshot("one"))
     vm.revert(older, keeps_tracking=True)
+    assert not vm.change_tracking_enabled
+    vm.reconfigure(change_tracking_enabled=True)
     assert change_id(vm.create_snapshot("two")).split("/")[0] != since.split("/")[0]
