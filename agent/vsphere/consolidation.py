@@ -19,12 +19,10 @@ def consolidate_before_snapshot(session: VsphereSession, vm_moref: str) -> Warni
     Raises VsphereErrors when vSphere cannot be talked to at all.
     """
     try:
-        consolidate(session, vm_moref, TaskTurn(BEFORE_SNAPSHOT_S))
-    except TaskFailed as error:
-        return _failed(phrase(error.fault))
+        problem = consolidate(session, vm_moref, TaskTurn(BEFORE_SNAPSHOT_S))
     except (VsphereFault, PermissionMissing, TaskTimedOut) as error:
-        return _failed(str(error))
-    return None
+        problem = str(error)
+    return _failed(problem) if problem else None
 
 
 def _failed(why: str) -> Warning:
@@ -52,7 +50,17 @@ def is_needed(session: VsphereSession, vm_moref: str) -> bool:
     return bool(values.get("runtime.consolidationNeeded"))
 
 
-def consolidate(session: VsphereSession, vm_moref: str, turn: TaskTurn) -> None:
-    """Merge them. Raises TaskFailed, TaskTimedOut, VsphereErrors."""
+def consolidate(session: VsphereSession, vm_moref: str, turn: TaskTurn) -> str:
+    """Merge them; returns why they are not merged, or nothing. Raises TaskTimedOut, VsphereErrors."""
     vm = vim.VirtualMachine(vm_moref, session.stub)
-    run_task(session, "consolidate the VM's disks", vm.ConsolidateVMDisks_Task, turn)
+    try:
+        run_task(session, "consolidate the VM's disks", vm.ConsolidateVMDisks_Task, turn)
+    except TaskFailed as error:
+        return phrase(error.fault)
+    except VsphereFault as error:
+        if error.fault.endswith("ManagedObjectNotFound"):
+            return ""
+        raise
+    if is_needed(session, vm_moref):
+        return "vSphere's task ended well, but they still need it"
+    return ""

@@ -230,6 +230,18 @@ class SnapshotNotRemoved(VsphereError):
 
 
 @dataclass(eq=False)
+class DisksNotConsolidated(SnapshotNotRemoved):
+    """The snapshot is gone, but its files are not merged and stay in use."""
+
+    code: ClassVar[str] = "DISKS_NOT_CONSOLIDATED"
+    text: ClassVar[str] = (
+        "snapshot {snapshot} of VM {vm_moref} is removed, but the disks need consolidation: "
+        "{problem}; the files it left grow with every write of the VM; it is tried again before "
+        "the VM's next backup, or consolidate in vSphere"
+    )
+
+
+@dataclass(eq=False)
 class ChangeTrackingUnusable(VsphereError):
     """vSphere cannot tell what changed: the whole disk has to be read."""
 

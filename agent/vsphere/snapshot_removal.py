@@ -5,6 +5,7 @@ from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
 from agent.vsphere.api import vim
 from agent.vsphere.consolidation import consolidate, is_needed
 from agent.vsphere.errors import (
+    DisksNotConsolidated,
     SnapshotNotRemoved,
     VsphereError,
     VsphereFault,
@@ -82,15 +83,9 @@ def _remove_once(
 
 
 def _consolidate(session: VsphereSession, vm_moref: str, name: str, turn: TaskTurn) -> None:
-    """Merge disks that the removal left as they were."""
+    """Merge disks that the removal left as they were. Raises DisksNotConsolidated, VsphereErrors."""
     if not is_needed(session, vm_moref):
         return
-    try:
-        consolidate(session, vm_moref, turn)
-    except TaskFailed as error:
-        raise SnapshotNotRemoved(
-            name, vm_moref, f"its disks need consolidation: {phrase(error.fault)}"
-        ) from error
-    except VsphereFault as error:
-        if not error.fault.endswith("ManagedObjectNotFound"):
-            raise
+    problem = consolidate(session, vm_moref, turn)
+    if problem:
+        raise DisksNotConsolidated(name, vm_moref, problem)
