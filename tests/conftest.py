@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.mariadb_server import MariadbServer, private_mariadb
+from tests.model.summary import pytest_terminal_summary
+
+__all__ = ["mariadb", "pytest_configure", "pytest_terminal_summary"]
 
 
 def pytest_configure() -> None:

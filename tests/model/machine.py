@@ -1,0 +1,234 @@
+"""A VM's life at random: what its guest and its administrators do, and backups in between."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+)
+
+from sendense import Backup, BackupStatus
+from tests.model.disks import CLUSTER, Image, clusters_of
+from tests.model.guest import MOST_DISKS, Act, GuestVm
+from tests.model.restore_points import RestorePoints, Survivor
+from tests.model.samples import SampleLog
+from tests.model.troubles import TROUBLES, Outcome, Trouble
+from tests.model.world import World, running_world
+
+# Off the cluster grid, on it, and over the border of a region (512 MiB).
+CAPACITIES: Final = st.sampled_from(
+    [5 * CLUSTER + 512, 48 * CLUSTER, 200 * CLUSTER + 4096, (512 << 20) + 3 * CLUSTER + 512]
+)
+GROWTHS: Final = st.sampled_from([512, 60 * 1024, CLUSTER, 40 * CLUSTER + 512, 512 << 20])
+ACTS: Final = st.builds(
+    Act,
+    verb=st.sampled_from(["write", "write", "write", "rewrite", "zero", "trim"]),
+    disk=st.integers(0, MOST_DISKS - 1),
+    cluster=st.one_of(st.integers(0, 60), st.integers(-6, 180)),
+    shift=st.sampled_from([0, 0, 512, 30 * 1024, CLUSTER - 512]),
+    length=st.sampled_from([512, 20 * 1024, CLUSTER, 3 * CLUSTER, 10 * CLUSTER + 512]),
+    seed=st.integers(0, 1 << 16),
+)
+MEANWHILE: Final = st.lists(ACTS, max_size=3)
+INDEX: Final = st.integers(0, 7)
+
+
+@dataclass(frozen=True)
+class Lie:
+    """Clusters of a disk that tracking does not tell of, changed or not."""
+
+    uuid: str
+    key: int
+    clusters: range
+
+
+class HostileSite(RuleBasedStateMachine):
+    """One VM with up to three disks, its model, and its restore points."""
+
+    backups: ClassVar[int]  # completed and compared, of all lives since `start_counting`
+    caught: ClassVar[int]  # of these, which found changes that tracking had left out
+    survivors: ClassVar[list[Survivor]]
+    fired: ClassVar[Counter[str]]  # backups that a fault hit, by its name
+
+    @classmethod
+    def start_counting(cls) -> None:
+        cls.backups, cls.caught, cls.survivors, cls.fired = 0, 0, [], Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack = ExitStack()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="model-")))
+        self.world: World = self._stack.enter_context(running_world(folder, sample_least=6))
+        samples = self._stack.enter_context(SampleLog())
+        self.guest = GuestVm(self.world.vm)
+        self.points = RestorePoints(self.world, samples)
+        self.names = 0
+        self.leftover = False  # a snapshot of the last job stands
+        self.sound = True  # no assertion has failed
+
+    @initialize(capacities=st.lists(CAPACITIES, min_size=1, max_size=MOST_DISKS))
+    def make_disks(self, capacities: list[int]) -> None:
+        for capacity in capacities:
+            self.guest.add_disk(capacity)
+
+    # The guest and its administrators.
+
+    @rule(acts=st.lists(ACTS, min_size=1, max_size=5))
+    def guest_works(self, acts: list[Act]) -> None:
+        for act in acts:
+            self.guest.act(act)
+
+    @precondition(lambda self: len(self.guest.disks) < MOST_DISKS)
+    @rule(capacity=CAPACITIES)
+    def disk_is_added(self, capacity: int) -> None:
+        self.guest.add_disk(capacity)
+
+    @precondition(
+        lambda self: len(self.guest.disks) > 1 and self.guest.removable() and not self.leftover
+    )
+    @rule(index=INDEX)
+    def disk_is_removed(self, index: int) -> None:
+        removable = self.guest.removable()
+        self.guest.remove_disk(removable[index % len(removable)])
+
+    @precondition(
+        lambda self: not self.world.vm.snapshots and not self.world.vm.consolidation_needed
+    )
+    @rule(index=INDEX, more=GROWTHS)
+    def disk_grows(self, index: int, more: int) -> None:
+        disk = self.guest.simulated(index)
+        self.guest.grow(disk, disk.capacity_bytes + more)
+
+    @precondition(lambda self: len(self.guest.snapshots) < 2)
+    @rule()
+    def somebody_takes_a_snapshot(self) -> None:
+        self.names += 1
+        self.guest.take_snapshot(f"before update {self.names}")
+
+    @precondition(lambda self: self.guest.snapshots)
+    @rule(index=INDEX, keeps_tracking=st.booleans())
+    def vm_is_reverted(self, index: int, keeps_tracking: bool) -> None:
+        self.guest.revert(index, keeps_tracking=keeps_tracking)
+
+    @precondition(lambda self: self.guest.snapshots)
+    @rule(index=INDEX)
+    def somebody_removes_the_snapshot(self, index: int) -> None:
+        self.guest.remove_snapshot(index)
+
+    @rule()
+    def tracking_is_reset(self) -> None:
+        self.guest.reset_tracking()
+
+    @rule()
+    def tracking_is_switched_off(self) -> None:
+        self.guest.switch_tracking_off()
+
+    @rule()
+    def power_is_cycled(self) -> None:
+        self.guest.cycle_power()
+
+    # Backups.
+
+    @rule(meanwhile=MEANWHILE, full=st.sampled_from([False, False, False, True]))
+    def back_up(self, meanwhile: list[Act], full: bool) -> None:
+        self._back_up(meanwhile=meanwhile, full=full)
+
+    @rule(acts=st.lists(ACTS, max_size=3), trouble=TROUBLES, meanwhile=MEANWHILE)
+    def back_up_in_trouble(self, acts: list[Act], trouble: Trouble, meanwhile: list[Act]) -> None:
+        self.guest_works(acts)
+        self._back_up(meanwhile=meanwhile, trouble=trouble)
+
+    @rule(
+        acts=st.lists(ACTS, min_size=1, max_size=3),
+        disk=INDEX,
+        first=st.integers(0, 200),
+        count=st.sampled_from([1, 1, 2, 4, 60]),
+    )
+    def back_up_while_tracking_lies(
+        self, acts: list[Act], disk: int, first: int, count: int
+    ) -> None:
+        self.guest_works(acts)
+        lied = self.guest.simulated(disk)
+        at = first % len(clusters_of(0, lied.capacity_bytes))
+        self._back_up(lie=Lie(lied.uuid, lied.key, range(at, at + count)))
+
+    def _back_up(
+        self,
+        *,
+        meanwhile: Sequence[Act] = (),
+        full: bool = False,
+        trouble: Trouble | None = None,
+        lie: Lie | None = None,
+    ) -> None:
+        self.sound = False
+        vm, faults = self.world.vm, self.world.site.faults
+        truth = self.guest.images()
+        fault = trouble.set(self.world.site, vm.name) if trouble else None
+        if lie:
+            faults.set(
+                "cbt-omit",
+                vm=vm.name,
+                disk=lie.key,
+                offset=lie.clusters.start * CLUSTER,
+                length=len(lie.clusters) * CLUSTER,
+            )
+        job = self.world.back_up(
+            full=full,
+            quiesce=trouble is not None and trouble.quiesce,
+            meanwhile=lambda: self.guest_works(list(meanwhile)),
+        )
+        faults.clear()
+        if fault is not None:
+            type(self).fired[trouble.name] += bool(fault.fired)
+        if trouble is not None and trouble.outcome is Outcome.FAILED and fault.fired:
+            assert job.status == BackupStatus.FAILED, job
+            assert job.error.reason, job
+        else:
+            assert job.status == BackupStatus.COMPLETED, job
+            self._completed(job, truth, trouble, lie)
+        self._check_snapshots(job, trouble)
+        self.sound = True
+
+    def _completed(
+        self,
+        job: Backup,
+        truth: dict[str, Image],
+        trouble: Trouble | None,
+        lie: Lie | None,
+    ) -> None:
+        calm = self.guest.calm_disks() if trouble is None or not trouble.compares else set()
+        if self.leftover or self.points.distrusted:
+            calm = set()
+        self.points.add(job, truth, {lie.uuid: set(lie.clusters)} if lie else {}, calm)
+        no_ids = trouble is not None and trouble.name == "change-id-missing"
+        self.guest.backed_up("the last backup has no change ids" if no_ids else "")
+        type(self).backups += 1
+
+    def _check_snapshots(self, job: Backup, trouble: Trouble | None) -> None:
+        """None of ours is left, and all others are; a leftover is told and goes the next time."""
+        others = {one.snapshot.name for one in self.guest.snapshots}
+        ours = {one.name for one in self.world.vm.snapshots} - others
+        assert others <= {one.name for one in self.world.vm.snapshots}
+        told = "SNAPSHOT_LEFT_BEHIND" in {warning.code for warning in job.warnings}
+        assert told or not ours, (ours, job.warnings)
+        if told:  # it may be gone by now: the agent sweeps
+            assert trouble is not None and trouble.outcome is Outcome.LEFTOVER, job.warnings
+        self.leftover = told
+
+    def teardown(self) -> None:
+        with self._stack:
+            if self.sound:
+                self._back_up()
+                self.points.check_all()
+                self.points.check_layers(sample=4)
+                type(self).survivors.extend(self.points.survivors)
+                type(self).caught += self.points.caught
