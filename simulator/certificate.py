@@ -1,4 +1,4 @@
-"""The host's own self-signed certificate: made once per state folder, then kept."""
+"""The host's own self-signed certificate: kept in the state folder until it is changed."""
 
 import hashlib
 import ipaddress
@@ -44,6 +44,10 @@ class HostCertificate:
     def sha256(self) -> str:
         return thumbprint(self.der, "sha256")
 
+    def renew(self, listen: str) -> None:
+        """Replace it by a new one for `listen`. Contexts made before go on showing the old one."""
+        _make(self, listen)
+
     def server_context(self) -> ssl.SSLContext:
         """A TLS context that presents this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -61,7 +65,7 @@ def host_certificate(folder: Path, listen: str) -> HostCertificate:
         if _address(listen) in names and certificate.not_valid_after_utc > datetime.now(UTC):
             return files
     folder.mkdir(parents=True, exist_ok=True)
-    _make(files, listen)
+    files.renew(listen)
     return files
 
 
@@ -107,6 +111,8 @@ def _make(files: HostCertificate, listen: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(content)
+    unfinished.replace(path)  # whole or not at all: calls that are served now read it

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from simulator.behaviour import Behaviour
-from simulator.certificate import host_certificate
+from simulator.certificate import HostCertificate, host_certificate
 from simulator.disks.disk import DiskSpec
 from simulator.faults.board import FaultBoard
 from simulator.faults.kind import Place
@@ -233,6 +233,26 @@ class SimulatedSite:
     def cut_nfc_connections(self) -> None:
         """Drop every NFC connection."""
         self._authd.drop_connections()
+
+    def change_certificate(self, of: Literal["host", "nfc"] = "host") -> str:
+        """A new certificate from now on; its SHA-256 thumbprint. Connections drop.
+
+        "host": of the whole host, whose services restart: sessions end, too.
+        "nfc": of the NFC service alone, so that it is not the one that tickets name.
+        """
+        if of not in ("host", "nfc"):
+            raise ValueError(f"{of!r} is neither host nor nfc")
+        certificate = self.certificate
+        if of == "nfc":
+            certificate = HostCertificate(self.state_dir / "nfc.crt", self.state_dir / "nfc.key")
+        certificate.renew(self._listen)
+        self._authd.present(certificate)
+        self._authd.drop_connections()
+        if of == "host":
+            self._soap.present(certificate.server_context())
+            self.expire_sessions()
+            self._soap.drop_connections()
+        return certificate.sha256
 
     def start(self) -> None:
         """Begin to serve."""

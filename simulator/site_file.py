@@ -18,6 +18,12 @@ controller = 0                  # optional: number of the SCSI controller
 unit = 0                        # optional: the next free one
 key = 2000                      # optional: device key
 uuid = "..."                    # optional
+
+[[fault]]                       # optional: set from the start (`sendense-simulator fault kinds`)
+name = "cbt-omit"
+vm = "pgtest1"                  # optional: name of a VM, and disk = its position or device key
+times = 1                       # optional: how often; else until it is cleared
+fraction = 0.1                  # any option of the fault
 ```
 """
 
@@ -30,6 +36,7 @@ from typing import Any
 
 from simulator.behaviour import Behaviour
 from simulator.disks.disk import DiskSpec
+from simulator.faults.registry import BadFault
 from simulator.site import SimulatedSite
 from simulator.sizes import parse_size
 from simulator.snapshots import POWER_STATES
@@ -76,14 +83,23 @@ class SiteSpec:
 
     vms: list[VmSpec]
     behaviour: Behaviour = field(default_factory=Behaviour)
+    faults: list[dict[str, Any]] = field(default_factory=list)
 
     def build(self, site: SimulatedSite) -> None:
-        """Make the VMs. Raises SiteFileError for disks that make no sense or images that fail."""
+        """Make the VMs and set the faults.
+
+        Raises SiteFileError for disks that make no sense, images that fail and bad faults.
+        """
         for vm in self.vms:
             try:
                 site.add_vm(vm.name, vm.disks, **vm.options)
             except (ValueError, OSError) as error:
                 raise SiteFileError(f"VM {vm.name}: {error}") from error
+        for fault in self.faults:
+            try:
+                site.faults.set(**fault)
+            except (BadFault, TypeError) as error:
+                raise SiteFileError(f"[[fault]]: {error}") from error
 
 
 def default_site() -> SiteSpec:
@@ -113,12 +129,13 @@ def load_site(path: Path) -> SiteSpec:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SiteFileError(f"{path}: cannot be read as TOML: {error}") from error
     try:
-        _only(content, {"behaviour": dict, "vm": list}, "the file")
+        _only(content, {"behaviour": dict, "vm": list, "fault": list}, "the file")
         behaviour = _behaviour(content.get("behaviour", {}))
         vms = [_vm(one, path.parent) for one in content.get("vm", [])]
+        faults = [_fault(one) for one in content.get("fault", [])]
     except ValueError as error:
         raise SiteFileError(f"{path}: {error}") from error
-    return SiteSpec(vms, behaviour)
+    return SiteSpec(vms, behaviour, faults)
 
 
 def _only(table: Any, known: dict[str, Any], where: str) -> None:
@@ -144,6 +161,12 @@ def _behaviour(table: Any) -> Behaviour:
     for key, value in table.items():
         setattr(behaviour, key, value)
     return behaviour
+
+
+def _fault(table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise ValueError("[[fault]]: a fault needs a name")
+    return table
 
 
 def _vm(table: Any, folder: Path) -> VmSpec:

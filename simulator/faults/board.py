@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from simulator.faults.api_kinds import AnswerHeld, AnswerLost
 from simulator.faults.armed import Armed
 from simulator.faults.kind import FaultKind, Place, Scope
-from simulator.faults.registry import BadFault, make_fault
+from simulator.faults.registry import BadFault, kind_of, make_fault
 
 _LONGEST_HOLD_S: Final = 3600.0
 
@@ -86,8 +86,11 @@ class FaultBoard:
     ) -> ArmedFaults:
         """Take faults off the board: one, those of a name, of a VM, or all. What they hold goes on.
 
-        Returns those taken. Raises BadFault when a number is not on the board.
+        Returns those taken. Raises BadFault for a number that is not on the board and a name
+        that is no fault's.
         """
+        if isinstance(which, str):
+            kind_of(which)
         moid = self._find(vm, None)[1].vm if vm is not None else None
         with self._condition:
             if isinstance(which, int) and which not in self._armed:

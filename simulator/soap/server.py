@@ -74,6 +74,14 @@ class SoapServer(ThreadingHTTPServer):
             self.shutdown()
             self._thread.join(_SHUTDOWN_S)
         self.server_close()
+        self.drop_connections()
+
+    def present(self, context: ssl.SSLContext) -> None:
+        """Use this TLS context on connections from now on."""
+        self._tls = context
+
+    def drop_connections(self) -> None:
+        """Cut every connection, as a service that restarts does."""
         with self._lock:
             connections = list(self._open)
         for connection in connections:
