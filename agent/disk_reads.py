@@ -63,23 +63,20 @@ class DiskReads:
         Raises ReadMismatch when the reader gives something else, ReadStalled, the
         cancellation's error, and what the reader and `areas` raise.
         """
-        asked: deque[Area] = deque()
-
-        def noted() -> Iterator[Area]:
-            for area in areas:
-                asked.append(area)
-                yield area
-
-        source = noted()
-        extents = self._reader.read(source)
+        asked = _Asked(areas)
+        extents = self._reader.read(asked)
         while (extent := self._await(lambda: next(extents, None))) is not None:
-            if not asked:
+            if asked.error is not None:
+                raise asked.error
+            if not asked.owed:
                 raise ReadMismatch(self._disk_index, "it gave more than was asked for")
-            area = asked.popleft()
+            area = asked.owed.popleft()
             if extent.offset != area.start or len(extent.data) != area.length:
                 raise ReadMismatch(self._disk_index, _mismatch(area, extent))
             yield extent
-        missing = asked[0] if asked else next(source, None)
+        missing = asked.owed[0] if asked.owed else next(asked, None)
+        if asked.error is not None:
+            raise asked.error
         if missing is not None:
             raise ReadMismatch(self._disk_index, _mismatch(missing, None))
 
@@ -124,6 +121,32 @@ class DiskReads:
                     self._stalled = True
                     break
         self._reader.close()
+
+
+class _Asked(Iterator[Area]):
+    """The areas as a reader takes them, ahead of what it gives.
+
+    An error of theirs ends them and is kept: it is none of the reader's, which must not
+    take it for a failure of its host and go on without what was still to come.
+    """
+
+    def __init__(self, areas: Iterable[Area]) -> None:
+        self._areas = iter(areas)
+        self.owed: deque[Area] = deque()
+        self.error: Exception | None = None
+
+    def __next__(self) -> Area:
+        if self.error is not None:
+            raise StopIteration
+        try:
+            area = next(self._areas)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise StopIteration from error
+        self.owed.append(area)
+        return area
 
 
 def _mismatch(asked: Area, got: Extent | None) -> str:
