@@ -20,7 +20,7 @@ from hub.jobs.end import agent_gave_up, fail_job, retry_catalog, tell_to_cancel
 from hub.jobs.kept_inventories import take_inventory
 from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts
-from hub.jobs.read_facts import READ_METHOD
+from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import Consistency, ReadMethod
 from sendense.v1 import agent_session_pb2 as pb
 from sendense.v1 import backup_pb2

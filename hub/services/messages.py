@@ -14,7 +14,7 @@ from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.jobs.board import DiskProgress
 from hub.jobs.chains import Layer
 from hub.jobs.delete import Deleted
-from hub.jobs.read_facts import READ_METHOD
+from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import BackupType, Consistency, Status
 from sendense.v1 import backup_pb2, context_pb2
 from shared.errors import InvalidArgument

@@ -14,17 +14,13 @@ from hub.catalog.upload_disk import (
 from hub.errors import ProtocolViolation
 from hub.jobs.end import catalog_attempts, retry_catalog
 from hub.jobs.parts import Parts
+from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import ReadMethod
-from sendense.v1 import backup_pb2
 from sendense.v1 import upload_pb2 as pb
 from shared.errors import SendenseError
 
-_METHODS: Final[dict[int, ReadMethod | None]] = {
-    backup_pb2.READ_METHOD_UNSPECIFIED: None,  # as planned
-    backup_pb2.READ_METHOD_ALLOCATED: ReadMethod.ALLOCATED,
-    backup_pb2.READ_METHOD_CHANGED: ReadMethod.CHANGED,
-    backup_pb2.READ_METHOD_COMPARED: ReadMethod.COMPARED,
-}
+# Unspecified is None: as planned.
+_METHODS: Final = {int(number): method for method, number in READ_METHOD.items()}
 
 
 def planned_disk(parts: Parts, job_id: str, disk_index: int) -> BackupDisk:

@@ -145,7 +145,7 @@ def test_increment_is_full_when_a_layer_below_cannot_be_used(
     )
 
 
-def test_backup_after_one_made_with_snapshots_is_full_and_names_them(
+def test_backup_after_one_made_with_snapshots_is_compared_and_names_them(
     hub: RunningHub, agent: FakeAgent
 ) -> None:
     job = hub.start()
@@ -158,11 +158,12 @@ def test_backup_after_one_made_with_snapshots_is_full_and_names_them(
     # The VM is reverted: the host goes on with the same tracking uuid.
     job = hub.start()
     agent.expect("start_job")
-    plan = agent.run_job(job.job_id, [FakeDisk("AC", change_id="52 aa/2")])
-    assert plan.disks[0].backup_type == pb.BACKUP_TYPE_FULL
+    plan = agent.run_job(job.job_id, [FakeDisk(".C", change_id="52 aa/2")])
+    assert plan.disks[0].backup_type == pb.BACKUP_TYPE_INCREMENTAL
+    assert plan.disks[0].read_method == pb.READ_METHOD_COMPARED
     done = hub.wait(job.job_id)
     (warning,) = done.warnings
-    assert warning.code == "FULL_INSTEAD_OF_INCREMENTAL"
+    assert warning.code == "COMPARED_INSTEAD_OF_TRACKING"
     assert "'before the upgrade'" in warning.message
     assert hub.restored(job.job_id) == raw_bytes("AC")
 
