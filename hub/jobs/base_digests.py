@@ -1,7 +1,8 @@
 """What the base of a disk holds, told to the agent that compares the disk with it.
 
 One thread takes the requests; the RPC's reads the base and answers, in their order.
-The base cannot be deleted meanwhile: a live job builds on it.
+The base is not deleted meanwhile, for a live job builds on it; once an upload has said
+that it does without, what is still asked for may be told as damaged.
 """
 
 import threading
