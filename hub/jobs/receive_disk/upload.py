@@ -116,7 +116,10 @@ class _Upload:
         except grpc.RpcError:
             self._fail(None)
         except Exception:  # noqa: BLE001 - nobody above to report a defect to
-            _log.exception("upload_failed_unexpectedly", job_id=self._stream.job_id)
+            stream = self._stream
+            _log.exception(
+                "upload_failed_unexpectedly", job_id=stream.job_id, disk=stream.disk_index
+            )
             self._fail(SendenseError())
         finally:
             self._release()
