@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from agent import sweeper
+from agent.vsphere import snapshot_removal
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from shared.errors import SendenseError
@@ -217,3 +218,76 @@ def test_agent_that_gets_no_id_does_not_take_the_registration(
         assert names(vm) == ["sendense-died"]
         hub.agent_id = OURS
         wait_for_names(vm)
+
+
+@pytest.mark.hostile
+def test_removal_that_fails_once_is_no_warning_of_the_job(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    failing = simulated.faults.set("snapshot-remove-fail", vm=vm.name, times=1)
+    with RunningAgent(hub, settings):
+        back_up(hub.next_session(), vm, "job-1", None)
+        assert names(vm) == []
+    assert failing.fired == 1
+
+
+@pytest.mark.hostile
+def test_removal_that_fails_for_ever_is_told_by_each_job_and_made_up_for_at_the_next_start(
+    hub: RecordingHub,
+    simulated: SimulatedSite,
+    settings: VsphereSettings,
+    vm: SimulatedVm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot_removal, "_REMOVE_ATTEMPTS", 1)
+    failing = simulated.faults.set("snapshot-remove-fail", vm=vm.name)
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        for number, others in enumerate(
+            [[], ["sendense-job-0"], ["sendense-job-0", "sendense-job-1"]]
+        ):
+            start_job(session, vm, f"job-{number}")
+            opened = session.event("job_opened")
+            # The job's own link is read, whatever else stands.
+            assert list(opened.other_snapshots) == others
+            send_plan(session, f"job-{number}", None)
+            warnings = session.event("job_uploaded").warnings
+            assert [one.code for one in warnings] == ["SNAPSHOT_LEFT_BEHIND"]
+            assert f"sendense-job-{number}" in warnings[0].message
+    assert names(vm) == ["sendense-job-0", "sendense-job-1", "sendense-job-2"]
+    assert failing.fired >= 3
+    simulated.faults.clear()
+    with RunningAgent(hub, settings):
+        wait_for_names(vm)
+
+
+@pytest.mark.hostile
+def test_sweep_beside_a_job_touches_neither_its_snapshot_nor_what_is_not_ours(
+    hub: RecordingHub,
+    simulated: SimulatedSite,
+    settings: VsphereSettings,
+    vm: SimulatedVm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot_removal, "_REMOVE_ATTEMPTS", 1)
+    vm.create_snapshot("before the upgrade", "taken by a person", quiesce=False)
+    leave_snapshot(settings, vm, "of-another-hub", owner="agent-2")
+    other = simulated.add_vm("other", disks=[DiskSpec(capacity_bytes=1 << 20)])
+    standing = ["before the upgrade", "sendense-of-another-hub", "sendense-job-1"]
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        start_job(session, vm, "job-1")
+        session.event("job_opened")
+        assert names(vm) == standing
+        failing = simulated.faults.set("snapshot-remove-fail", vm="other", times=1)
+        start_job(session, other, "job-2")
+        assert session.event("job_opened").job_id == "job-2"
+        send_plan(session, "job-2", None)
+        warnings = session.event("job_uploaded").warnings
+        assert [one.code for one in warnings] == ["SNAPSHOT_LEFT_BEHIND"]
+        assert failing.fired == 1
+        wait_for_names(other)  # swept at once, with a look at every VM
+        assert names(vm) == standing
+        send_plan(session, "job-1", None)
+        assert session.event("job_uploaded").job_id == "job-1"
+        assert names(vm) == standing[:2]
