@@ -61,7 +61,7 @@ def test_row_21_snapshot_of_a_running_job_is_not_swept(world: World) -> None:
     other = world.site.add_vm("pgtest2")
     disk = add_disk(other)
     world.wait_agent()
-    stall = world.site.faults.set("nfc-stall", vm=other.name, times=1)
+    stall = world.site.faults.set("nfc-stall", vm=other.name)  # new connections, too
     held = world.start(vm=other)
     assert stall.wait_fired(30)
     alive = [one.name for one in other.snapshots]

@@ -64,6 +64,11 @@ class ModelDisk:
     capacity_bytes: int
     _clusters: dict[int, bytes] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, uuid: str, image: Image) -> "ModelDisk":
+        """The disk as a snapshot froze it."""
+        return cls(uuid, image.capacity_bytes, dict(image.clusters))
+
     def read(self, offset: int, length: int) -> bytes:
         parts = [self._clusters.get(one, _ZEROS) for one in clusters_of(offset, length)]
         start = offset % CLUSTER
@@ -93,8 +98,3 @@ class ModelDisk:
     def image(self) -> Image:
         """What it holds now."""
         return Image(self.capacity_bytes, dict(self._clusters))
-
-    def become(self, image: Image) -> None:
-        """Go back to what a snapshot froze."""
-        self.capacity_bytes = image.capacity_bytes
-        self._clusters = dict(image.clusters)

@@ -63,15 +63,24 @@ class GuestVm:
         """The disk of a number, counted around."""
         return self.vm.disks[index % len(self.vm.disks)]
 
-    def removable(self) -> list[SimulatedDisk]:
-        """Disks that no snapshot holds."""
-        held = {uuid for one in self.snapshots for uuid in one.images}
-        return [disk for disk in self.vm.disks if disk.uuid not in held]
-
-    def remove_disk(self, disk: SimulatedDisk) -> None:
+    def remove_disk(self, index: int) -> None:
+        """Detach it; snapshots that hold it bring it back."""
+        disk = self.simulated(index)
         self.vm.remove_disk(disk)
         del self.disks[disk.uuid]
         del self.history[disk.uuid]
+
+    def move_disk(self, index: int, controller: int) -> None:
+        """Behind another controller: it has another key then."""
+        disk = self.simulated(index)
+        if disk.controller != controller:
+            self.vm.move_disk(disk, controller)
+
+    def reorder_disks(self, seed: int) -> None:
+        """Let the disks change places and keys."""
+        order = list(self.vm.disks)
+        random.Random(seed).shuffle(order)
+        self.vm.reorder_disks(order)
 
     def grow(self, disk: SimulatedDisk, capacity_bytes: int) -> None:
         disk.grow(capacity_bytes)
@@ -127,9 +136,8 @@ class GuestVm:
         chosen = self.snapshots[index % len(self.snapshots)]
         self.vm.revert(chosen.snapshot, keeps_tracking=keeps_tracking)
         self.vm.power("poweredOn")
-        for uuid, image in chosen.images.items():
-            if uuid in self.disks:
-                self.disks[uuid].become(image)
+        self.disks = {uuid: ModelDisk.of(uuid, image) for uuid, image in chosen.images.items()}
+        self.history = {uuid: DiskHistory() for uuid in self.disks}
         self._distrust("the VM was reverted to a snapshot")
 
     def remove_snapshot(self, index: int) -> None:

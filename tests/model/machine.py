@@ -92,13 +92,19 @@ class HostileSite(RuleBasedStateMachine):
     def disk_is_added(self, capacity: int) -> None:
         self.guest.add_disk(capacity)
 
-    @precondition(
-        lambda self: len(self.guest.disks) > 1 and self.guest.removable() and not self.leftover
-    )
+    @precondition(lambda self: len(self.guest.disks) > 1)
     @rule(index=INDEX)
     def disk_is_removed(self, index: int) -> None:
-        removable = self.guest.removable()
-        self.guest.remove_disk(removable[index % len(removable)])
+        self.guest.remove_disk(index)
+
+    @rule(index=INDEX, controller=st.integers(0, 2))
+    def disk_is_moved_to_another_controller(self, index: int, controller: int) -> None:
+        self.guest.move_disk(index, controller)
+
+    @precondition(lambda self: len(self.guest.disks) > 1)
+    @rule(seed=st.integers(0, 99))
+    def disks_are_reordered(self, seed: int) -> None:
+        self.guest.reorder_disks(seed)
 
     @precondition(
         lambda self: not self.world.vm.snapshots and not self.world.vm.consolidation_needed
@@ -189,7 +195,7 @@ class HostileSite(RuleBasedStateMachine):
         faults.clear()
         if fault is not None:
             type(self).fired[trouble.name] += bool(fault.fired)
-        if trouble is not None and trouble.outcome is Outcome.FAILED and fault.fired:
+        if trouble is not None and fault.fired and trouble.may_fail(job):
             assert job.status == BackupStatus.FAILED, job
             assert job.error.reason, job
         else:

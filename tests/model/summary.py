@@ -32,6 +32,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     survivors: list[str] = []
     for reports in terminalreporter.stats.values():
         for one in reports:
+            if getattr(one, "when", "") != "call":  # later reports repeat what it says
+                continue
             for name, value in getattr(one, "user_properties", ()):
                 if name.startswith(_SURVIVOR):
                     survivors.append(value)

@@ -15,8 +15,8 @@ from tests.model.summary import note
 pytestmark = pytest.mark.hostile
 
 # Together at least 200 backups in every run of the tests, and 2,000 in a soak.
-SHARES: Final = 8
-BACKUPS_OF_A_SHARE: Final = 25
+SHARES: Final = 4
+BACKUPS_OF_A_SHARE: Final = 50
 SOAK_SHARES: Final = 20
 BACKUPS_OF_A_SOAK_SHARE: Final = 100
 SEED_VARIABLE: Final = "SENDENSE_SOAK_SEED"

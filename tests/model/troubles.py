@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from sendense import Backup, BackupStatus
 from simulator.site import SimulatedSite
 from tests.model.disks import CLUSTER
 
@@ -25,6 +26,7 @@ class Outcome(Enum):
     COMPARED = "completes; disks may be compared instead of asked for"
     LEFTOVER = "completes; the snapshot stays, with a warning"
     FAILED = "fails"
+    EITHER = "completes or fails"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Trouble:
     def compares(self) -> bool:
         """Whether a disk may be compared because of it."""
         return self.outcome is Outcome.COMPARED
+
+    def may_fail(self, job: Backup) -> bool:
+        """Whether the job is to have failed, or did as it may. It hit the job."""
+        if self.outcome is Outcome.FAILED:
+            return True
+        return self.outcome is Outcome.EITHER and job.status == BackupStatus.FAILED
 
     def set(self, site: SimulatedSite, vm: str) -> Any:
         """The handle of the fault, which counts how often it fired."""
@@ -93,8 +101,11 @@ _OF_NFC: Final = st.one_of(
     st.builds(
         Trouble,
         name=st.just("nfc-error-reply"),
-        options=_options(on=st.sampled_from(["read", "open", "allocated"])),
+        options=_options(on=st.sampled_from(["read", "allocated"])),
     ),
+    # Repeated only once the file could be opened.
+    st.just(Trouble("nfc-error-reply", Outcome.EITHER, options={"on": "open"})),
+    st.just(Trouble("nfc-connection-limit", times=None, on_vm=False, options={"limit": 1})),
     st.builds(
         Trouble,
         name=st.just("nfc-bad-fragment"),
