@@ -82,14 +82,19 @@ class Devices:
             files.links.append(link)
             return link
 
-        disk = SimulatedDisk(
-            spec,
-            key=key,
-            unit=unit,
-            label=f"Hard disk {_lowest_free(1, taken)}",
-            new_link=new_link,
-            touched=touched,
-        )
+        try:
+            disk = SimulatedDisk(
+                spec,
+                key=key,
+                unit=unit,
+                label=f"Hard disk {_lowest_free(1, taken)}",
+                new_link=new_link,
+                touched=touched,
+            )
+        except BaseException:
+            for link in files.links:
+                link.delete()
+            raise
         self._files[disk] = files
         self.disks.append(disk)
         self._sort()

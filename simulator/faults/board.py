@@ -61,8 +61,9 @@ class FaultBoard:
             raise BadFault(f"{name}: disk {disk} of which VM?")
         if narrowest > kind.SCOPE:
             raise BadFault(f"{name} cannot be set for one {narrowest.name.lower()} alone")
-        if (times is not None and times < 1) or skip < 0:
-            raise BadFault(f"{name}: times is at least 1 and skip at least 0")
+        for number, least in ((times, 1), (skip, 0)):
+            if number is not None and (not isinstance(number, int) or number < least):
+                raise BadFault(f"{name}: times is a number from 1 on, skip one from 0 on")
         shown, place = self._find(vm, disk) if vm is not None else (None, Place())
         with self._condition:
             armed = Armed(

@@ -146,10 +146,10 @@ class AuthDaemon:
             # No TLS shutdown: the descriptor alone goes on, and what wrapped it forgets it.
             plain = socket.socket(fileno=secured.detach())
         ticket, secure = granted
-        with plain, self._counted():
+        with plain:
             plain.settimeout(_HANDSHAKE_S)
             stream = tls.wrap_socket(plain, server_side=True) if secure else plain
-            with stream:
+            with stream, self._counted():
                 channel = Channel(
                     stream,
                     wire,
