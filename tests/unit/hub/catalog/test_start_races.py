@@ -23,12 +23,12 @@ from hub.catalog.repositories import find_repository
 from hub.errors import AgentDraining, BackupRunning, JobNotFound, RepositoryDisabled
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.delete import delete_backup
-from hub.jobs.open import open_backup
+from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
 from hub.jobs.retry import retry_backup
 from hub.jobs.start import BackupRequest, start_backup
-from hub.jobs.states import BackupType, Event, Status
+from hub.jobs.states import BackupType, Event, ReadMethod, Status
 from sendense.v1 import agent_session_pb2, inventory_pb2
 from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.conftest import Clock
@@ -177,7 +177,7 @@ def test_opening_is_repeated_when_its_connection_is_lost(
         )
     assert numbers
     assert set(numbers) <= LOST
-    assert plan == [(0, None), (1, None)]
+    assert plan == [DiskToRead(index, ReadMethod.ALLOCATED) for index in range(2)]
     opened = story.job(job)
     assert (opened.status, len(opened.disks)) == (Status.RUNNING, 2)
     assert story.job(base).status is Status.COMPLETED

@@ -1,5 +1,8 @@
 """Tracking that missed changes is not believed before every disk was read whole (failure 11)."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from hub.catalog.bases import FrozenDisk
@@ -11,6 +14,7 @@ from tests.unit.hub.catalog.conftest import NOON, Clock
 from tests.unit.hub.catalog.story import PGTEST, Story, frozen
 
 pytestmark = pytest.mark.hostile
+WAIT_S = 30
 MISSED = SamplingFacts(70, 900, 42, clusters_missed=2)
 CLEAN = SamplingFacts(70, 900, 42, clusters_missed=0)
 
@@ -153,6 +157,28 @@ def test_what_was_backed_up_before_is_compared_again_when_what_followed_is_delet
     assert f"{suspect.id}, is from before" in after.warnings[0]["message"]
     # Its points are good ones, though trust was not restored by it.
     assert methods(story.whole()) == [ReadMethod.CHANGED]
+
+
+def test_misses_of_all_disks_at_once_are_recorded_while_others_are_sealed(story: Story) -> None:
+    """Their transactions lock the same rows in the same order: none is a deadlock's victim."""
+    disks = [frozen(index) for index in range(6)]
+    story.whole(*disks)
+    liar = story.start()
+    story.open(liar, *disks)
+    barrier = threading.Barrier(len(disks))
+
+    def upload(index: int) -> None:
+        barrier.wait(WAIT_S)
+        story.seal(
+            liar, index, method=ReadMethod.COMPARED, sampling=MISSED, clusters_missed=3 + index
+        )
+
+    with ThreadPoolExecutor(len(disks)) as pool:
+        for done in [pool.submit(upload, disk.disk_index) for disk in disks]:
+            done.result(WAIT_S)
+    story.complete(liar)
+    assert [disk.clusters_missed for disk in story.job(liar).disks] == [3, 4, 5, 6, 7, 8]
+    assert distrust(story, liar) == (NOON, liar.id)
 
 
 def test_other_contexts_go_on_trusting(story: Story) -> None:
