@@ -90,3 +90,31 @@ def test_row_09_disks_are_known_by_uuid_and_key_when_others_come_and_go(world: W
     assert row(more, third).read_method == CHANGED
     assert_restores(world, more, frozen(new, second, third))
     assert_restores(world, full, before)
+
+
+def test_row_09_disks_that_change_places_are_not_taken_for_each_other(world: World) -> None:
+    """Row 9: disks were re-ordered between backups, and each went on with the other's chain."""
+    first, second, third = (add_disk(world.vm, 48) for _ in range(3))
+    world.completed()
+    world.vm.reorder_disks([second.simulated, first.simulated, third.simulated])
+    for disk in (first, second, third):
+        disk.write(4)
+    job = world.completed()
+    assert [one.disk_uuid for one in job.disks] == [second.uuid, first.uuid, third.uuid]
+    assert [one.read_method for one in job.disks] == [ALLOCATED, ALLOCATED, CHANGED]
+    assert_restores(world, job, frozen(first, second, third))
+
+
+def test_row_09_disk_behind_another_controller_is_read_anew_and_stays_whole(world: World) -> None:
+    """Row 9: a disk came back under another device key."""
+    moved, other = add_disk(world.vm, 48), add_disk(world.vm, 48)
+    full, before = world.completed(), frozen(moved, other)
+    world.vm.move_disk(moved.simulated, controller=1)
+    moved.write(3)
+    other.write(5)
+    job = world.completed()
+    assert (row(job, moved).disk_index, row(job, moved).read_method) == (1, ALLOCATED)
+    assert (row(job, other).disk_index, row(job, other).read_method) == (0, CHANGED)
+    assert "DISK_GONE" in codes(job)
+    assert_restores(world, job, frozen(moved, other))
+    assert_restores(world, full, before)
