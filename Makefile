@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools test lint format clients breaking release-protos demo demo-up demo-down bench-quick bench-catalog clean
+.PHONY: help setup tools test soak lint format clients breaking release-protos demo demo-up demo-down bench-quick bench-catalog clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -20,6 +20,9 @@ tools: setup ## make grpcurl, govc, vcsim, Go, Node and their plugins ready, for
 
 test: tools ## run all tests
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+soak: setup ## random lives of a VM for long: 2,000 backups, each compared with a model of its bytes
+	@$(BIN)/pytest -n 2 --dist worksteal -m soak tests/model $(ARGS)
 
 lint: setup breaking ## check format, style, types, import directions and protos
 	@$(BIN)/ruff format --check .
