@@ -35,15 +35,13 @@ class _Source:
     disk: FrozenDisk
 
 
-def timed_read(
-    site: VsphereSite, machines: list[SurveyedVm], transport: str, *, limit_s: float = LIMIT_S
-) -> ReadReport:
+def timed_read(site: VsphereSite, machines: list[SurveyedVm], transport: str) -> ReadReport:
     """Read the first disk that can be; a failure is part of the answer, not an error."""
     measured = _Measured()
     source: _Source | None = None
     problem: SendenseError | None = None
     cancellation = Cancellation()
-    overdue = threading.Timer(limit_s, cancellation.cancel, [ReadTooSlow(limit_s)])
+    overdue = threading.Timer(LIMIT_S, cancellation.cancel, [ReadTooSlow(LIMIT_S)])
     overdue.daemon = True
     overdue.start()
     try:

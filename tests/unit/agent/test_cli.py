@@ -104,7 +104,7 @@ def test_check_warns_of_variables_without_effect_and_of_an_open_password_file(
     assert simulated.password not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "probe"])
 @pytest.mark.parametrize("wrong", ["password", "certificate_sha256"])
 def test_vsphere_that_refuses_is_exit_code_3(
     tmp_path: Path, simulated: SimulatedSite, command: str, wrong: str
@@ -129,12 +129,13 @@ def test_wrong_configuration_is_exit_code_2(tmp_path: Path) -> None:
     assert "quicker" in done.stderr
 
 
-def test_check_of_an_unreachable_vsphere_is_exit_code_4(
-    tmp_path: Path, simulated: SimulatedSite
+@pytest.mark.parametrize("command", ["check", "probe"])
+def test_look_at_an_unreachable_vsphere_is_exit_code_4(
+    tmp_path: Path, simulated: SimulatedSite, command: str
 ) -> None:
     config = write_config(tmp_path, simulated, "127.0.0.1:8443")
     simulated.close()
-    assert run("check", "--config", str(config)).returncode == 4
+    assert run(command, "--config", str(config)).returncode == 4
 
 
 def test_sigterm_during_a_job_removes_the_snapshot_and_exits_with_0(
