@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.transports.nfc.reconnecting import ReconnectPatience
+from agent.transports.nfc.patience import ReconnectPatience
 from agent.transports.nfc.ticket import Transport
 from shared.errors import ConfigurationError
 from shared.snapshot_alarms import DEFAULT_AGE_ALARM_H, DEFAULT_COUNT_ALARM

@@ -1,11 +1,9 @@
 """A DiskReader that outlives its connection: what fails is repeated on a new one."""
 
 import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -24,6 +22,8 @@ from agent.transports.errors import (
     ReaderClosed,
 )
 from agent.transports.nfc.connections import NfcConnections
+from agent.transports.nfc.owed_areas import AreasFailed, OwedAreas
+from agent.transports.nfc.patience import ReconnectPatience, SinceFirstFailure
 from agent.transports.nfc.reader import NfcDiskReader
 from shared.errors import SendenseError
 
@@ -32,18 +32,6 @@ T = TypeVar("T")
 
 SAME_PLACE = 3
 """So many fresh connections are tried for a place of the disk that the host cannot read."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconnectPatience:
-    """How long the same bytes are asked for in vain. The first extent starts it anew."""
-
-    attempts: int = 10
-    total_s: float = 180.0
-    """From the first failure; an attempt under way then is not cut short."""
-    first_wait_s: float = 0.25
-    longest_wait_s: float = 30.0
-    """Waits are random, up to a bound that doubles from the first to the longest."""
 
 
 class ReconnectingReader:
@@ -106,12 +94,14 @@ class ReconnectingReader:
             raise
 
     def read(self, areas: Iterable[Area]) -> Iterator[Extent]:
-        reading = _Reading(areas)
+        owed = OwedAreas(areas)
         ended = False
         try:
-            while (extent := self._repeat(reading.next)) is not None:
+            while (extent := self._repeat(owed.next)) is not None:
                 yield extent
             ended = True
+        except AreasFailed as failed:
+            raise failed.error from failed.error.__cause__
         finally:
             if not ended:
                 self.close()
@@ -120,7 +110,7 @@ class ReconnectingReader:
         """Run it on a connection; on a new one after each failure that may pass."""
         attempts = Retrying(
             retry=retry_if_exception(self._may_pass),
-            stop=_SinceFirstFailure(self._patience),
+            stop=SinceFirstFailure(self._patience),
             wait=wait_random_exponential(
                 multiplier=self._patience.first_wait_s, max=self._patience.longest_wait_s
             ),
@@ -217,45 +207,3 @@ class ReconnectingReader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Reading:
-    """The areas of one `read`: those asked for and not delivered are asked for again."""
-
-    def __init__(self, areas: Iterable[Area]) -> None:
-        self._fresh = iter(areas)
-        self._owed: deque[Area] = deque()
-        self._reader: NfcDiskReader | None = None
-        self._extents: Iterator[Extent] = iter(())
-
-    def next(self, reader: NfcDiskReader) -> Extent | None:
-        """The next extent, None after the last. Raises what the reader raises."""
-        if reader is not self._reader:
-            self._reader = reader
-            self._extents = reader.read(self._asked(tuple(self._owed)))
-        extent = next(self._extents, None)
-        if extent is not None:
-            self._owed.popleft()
-        return extent
-
-    def _asked(self, again: tuple[Area, ...]) -> Iterator[Area]:
-        yield from again
-        for area in self._fresh:
-            self._owed.append(area)
-            yield area
-
-
-class _SinceFirstFailure:
-    """Ends the attempts of one operation; made anew for each."""
-
-    def __init__(self, patience: ReconnectPatience) -> None:
-        self._patience = patience
-        self._first_s: float | None = None
-
-    def __call__(self, state: RetryCallState) -> bool:
-        if self._first_s is None:
-            self._first_s = time.monotonic()
-        return (
-            state.attempt_number >= self._patience.attempts
-            or time.monotonic() - self._first_s >= self._patience.total_s
-        )

@@ -11,6 +11,7 @@ import pytest
 
 from agent.areas import Area
 from agent.cancellation import Cancellation
+from agent.errors import HubUnreachable
 from agent.transports.errors import (
     AllocationUnknown,
     NfcCertificateMismatch,
@@ -22,9 +23,10 @@ from agent.transports.errors import (
     ReaderClosed,
 )
 from agent.transports.nfc.aio import Compression
+from agent.transports.nfc.patience import ReconnectPatience
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.transports.nfc.reads import ReadAhead
-from agent.transports.nfc.reconnecting import SAME_PLACE, ReconnectingReader, ReconnectPatience
+from agent.transports.nfc.reconnecting import SAME_PLACE, ReconnectingReader
 from agent.vsphere.models import JobSnapshot
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
@@ -481,15 +483,17 @@ def test_leaving_a_read_early_closes_the_reader(vsphere: VsphereSite, vm: Simula
         reader.allocated_areas()
 
 
+@pytest.mark.parametrize("error", [Enough(), HubUnreachable("gone")], ids=["any", "retryable"])
 def test_error_of_whoever_names_the_areas_is_not_a_failure_of_the_connection(
-    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
+    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, error: Exception
 ) -> None:
     def areas() -> Iterator[Area]:
         yield Area(0, K)
-        raise Enough
+        raise error
 
     snapshot = take(vsphere, vm)
     tickets = simulated.faults.calls("NfcGetVmFiles")
-    with opened(vsphere, snapshot) as reader, pytest.raises(Enough):
+    with opened(vsphere, snapshot) as reader, pytest.raises(type(error)) as caught:
         list(reader.read(areas()))
+    assert caught.value is error
     assert simulated.faults.calls("NfcGetVmFiles") == tickets + 1

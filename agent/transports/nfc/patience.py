@@ -1,0 +1,34 @@
+"""How long a disk whose connections fail is tried again."""
+
+import time
+from dataclasses import dataclass
+
+from tenacity import RetryCallState
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectPatience:
+    """How long the same bytes are asked for in vain. The first extent starts it anew."""
+
+    attempts: int = 10
+    total_s: float = 180.0
+    """From the first failure; an attempt under way then is not cut short."""
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 30.0
+    """Waits are random, up to a bound that doubles from the first to the longest."""
+
+
+class SinceFirstFailure:
+    """Ends the attempts of one operation, as tenacity's `stop`; made anew for each."""
+
+    def __init__(self, patience: ReconnectPatience) -> None:
+        self._patience = patience
+        self._first_s: float | None = None
+
+    def __call__(self, state: RetryCallState) -> bool:
+        if self._first_s is None:
+            self._first_s = time.monotonic()
+        return (
+            state.attempt_number >= self._patience.attempts
+            or time.monotonic() - self._first_s >= self._patience.total_s
+        )
