@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from agent.areas import EXTENT_BYTES
 from agent.backup_vm import BackupJob
 from agent.job_tools import JobTools
 from agent.pipeline import EncoderPool
@@ -95,27 +96,16 @@ def test_increment_reads_what_changed_and_keeps_new_zeros(
     vm.disks[0].write(2 * CLUSTER_BYTES + 700, b"changed")
     vm.disks[0].zero(70 * CLUSTER_BYTES, 2 * CLUSTER_BYTES)
     bases = [disk.change_id for disk in opened.disks]
+    hub.bases = {("job-2", 0): FIRST, ("job-2", 1): SECOND}
     again = back_up(session, vm, "job-2", *bases)
     assert [disk.change_id for disk in again.disks] != bases
     upload = hub.uploads["job-2", 0]
-    assert set(upload.sizes) >= {2, 70, 71}
+    assert upload.sizes.keys() == {2, 70, 71}
     assert upload.sizes[70] == upload.sizes[71] == 0
     assert upload.open.bytes_planned < len(FIRST)
     assert not upload.open.full_instead
     assert restored(hub, "job-2", 0, FIRST) == vm.disks[0].content
     assert hub.uploads["job-2", 1].batches == []
-
-
-def test_unusable_change_id_becomes_a_full_that_says_why(
-    hub: RecordingHub, session: HubSession, vm: SimulatedVm
-) -> None:
-    back_up(session, vm, "job-1", "52 00 00 00 00 00 00 00-00 00 00 00 00 00 00 01/7", None)
-    upload = hub.uploads["job-1", 0]
-    assert upload.open.full_instead
-    assert vm.disks[0].label in upload.open.full_reason
-    assert restored(hub, "job-1", 0, bytes(len(FIRST))) == FIRST
-    assert 0 not in upload.sizes.values()
-    assert not hub.uploads["job-1", 1].open.full_instead
 
 
 def test_full_reads_allocated_areas_alone_or_the_whole_disk_when_the_host_refuses(
@@ -216,21 +206,28 @@ def test_first_error_ends_the_other_disk_and_is_the_job_s_reason(
     assert vm.snapshots == []
 
 
-@pytest.mark.parametrize("fault", ["cut", "error"])
-def test_broken_read_fails_the_job_and_removes_the_snapshot(
-    simulated: SimulatedSite, session: HubSession, vm: SimulatedVm, fault: str
+@pytest.mark.hostile
+def test_cut_connection_is_replaced_and_the_job_goes_on(
+    hub: RecordingHub, simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
 ) -> None:
+    simulated.faults.set("nfc-cut", vm=vm.name, disk=0, times=1, skip=2)
+    back_up(session, vm, "job-1", None, None)
+    assert restored(hub, "job-1", 0, bytes(len(FIRST))) == FIRST
+    simulated.faults.assert_all_fired()
+
+
+@pytest.mark.hostile
+def test_place_that_cannot_be_read_fails_the_job_and_removes_the_snapshot(
+    simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
+) -> None:
+    fault = simulated.faults.set("nfc-error-reply", vm=vm.name, disk=0, offset=EXTENT_BYTES)
     start_job(session, vm, "job-1")
     session.event("job_opened")
-    if fault == "cut":
-        simulated.faults.cut_nfc(on_read=1)
-    else:
-        simulated.faults.fail_read(on_read=1)
     send_plan(session, "job-1", None, None)
-    failed = session.event("job_failed")
-    assert failed.error.reason in ("NFC_CONNECTION_LOST", "NFC_READ_FAILED")
+    assert session.event("job_failed").error.reason == "NFC_READ_FAILED"
     assert vm.snapshots == []
-    simulated.faults.assert_all_fired()
+    assert fault.fired > 1
+    simulated.faults.clear()
     back_up(session, vm, "job-2", None, None)
 
 
