@@ -18,7 +18,7 @@ pytestmark = pytest.mark.hostile
 
 MIB = 1 << 20
 OWNER = "agent-1"
-METHODS_OF_A_BACKUP = {
+METHODS_OF_A_BACKUP = (
     "ConsolidateVMDisks_Task",
     "ContinueRetrievePropertiesEx",
     "CreateContainerView",
@@ -34,7 +34,7 @@ METHODS_OF_A_BACKUP = {
     "RemoveSnapshot_Task",
     "RetrievePropertiesEx",
     "WaitForUpdatesEx",
-}
+)
 
 
 def vm_to_back_up(simulated: SimulatedSite) -> SimulatedVm:
@@ -76,26 +76,41 @@ def back_up(simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm) -> 
     assert abs((vsphere.time() - vm.changed_at).total_seconds()) < 3600
 
 
+@pytest.mark.parametrize("method", METHODS_OF_A_BACKUP)
 def test_session_that_ends_at_any_call_of_a_backup_is_renewed_and_the_call_repeated(
-    simulated: SimulatedSite, vsphere: VsphereSite
+    simulated: SimulatedSite, vsphere: VsphereSite, method: str
 ) -> None:
     simulated.behaviour.page_objects = 1
     bystander = simulated.add_vm("web", disks=[DiskSpec(capacity_bytes=MIB)])
-    ended_at: set[str] = set()
     for skip in count():
-        simulated.faults.clear()
         vm = vm_to_back_up(simulated)
         logins = simulated.faults.calls("Login")
-        expiry = simulated.faults.set("session-expiry", times=1, skip=skip)
+        expiry = simulated.faults.set("session-expiry", method=method, times=1, skip=skip)
         back_up(simulated, vsphere, vm)
         simulated.remove_vm(vm)
+        simulated.faults.clear()
         if not expiry.fired:
-            break  # a backup makes no more calls than `skip`
-        ended_at.add(expiry.firings[0].detail["method"])
-        # None when it was the last call of all that ended a view or a collector.
-        assert simulated.faults.calls("Login") - logins in (0, 1), expiry.firings[0]
-    assert ended_at == METHODS_OF_A_BACKUP
+            break  # a backup makes that call `skip` times
+        # None when it was the end of a view or a collector, after which nothing was asked.
+        assert simulated.faults.calls("Login") - logins in (0, 1)
+    assert skip > 0
     assert bystander.snapshots == []
+
+
+def test_calls_of_a_backup_are_those_that_sessions_end_at_above(
+    simulated: SimulatedSite, vsphere: VsphereSite
+) -> None:
+    simulated.behaviour.page_objects = 1
+    simulated.add_vm("web", disks=[DiskSpec(capacity_bytes=MIB)])
+    vm = vm_to_back_up(simulated)
+    never = simulated.faults.set("session-expiry", times=1, skip=1_000_000)
+
+    def called() -> int:
+        return sum(simulated.faults.calls(method) for method in METHODS_OF_A_BACKUP)
+
+    before = called()
+    back_up(simulated, vsphere, vm)
+    assert called() - before == 1_000_000 - never.skip
 
 
 def test_sessions_that_end_at_each_creation_leave_no_snapshot(
