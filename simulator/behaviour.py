@@ -42,7 +42,6 @@ class Behaviour:
     nfc_idle_s: float = 900  # a reader that is silent for longer is dropped
     nfc_send_s: float = 60  # a reader that takes nothing for longer is dropped
     shuffle_fragments: bool = False  # read replies out of order, requests interleaved
-    refuse_allocation_query: bool = False
     # Each link has its own tracking file; a revert goes on from the frozen link's. So the
     # uuid stays, what was tracked since the snapshot is forgotten, and sequence numbers
     # repeat: a change id from after the snapshot looks valid and is answered too little.

@@ -226,8 +226,6 @@ class NfcSession:
     def _query_allocated(self, operation: int, payload: bytes) -> None:
         query = QueryAllocated.unpack(payload)
         handle = self._handle(query.handle)
-        if self._behaviour.refuse_allocation_query:
-            raise NfcError(Code.FAILED, "this host does not answer allocation queries")
         chunks = handle.allocated(query.start, query.chunk_bytes, query.chunk_count)
         chunks = self._faults.allocation(handle, query.start, query.chunk_bytes, chunks)
         bitmap = np.packbits(chunks, bitorder="little").tobytes()

@@ -114,7 +114,7 @@ def test_allocation_query_off_the_chunks_is_refused(
 def test_allocation_query_is_refused_when_the_host_does_not_answer_it(
     nfc: Connect, site: SimulatedSite, vm: SimulatedVm, frozen: bytes
 ) -> None:
-    site.behaviour.refuse_allocation_query = True
+    site.faults.set("nfc-error-reply", on="allocated")
     client = nfc(vm)
     handle = handle_of(client.open_file(BASE))
     with pytest.raises(Refused):

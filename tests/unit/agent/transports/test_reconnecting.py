@@ -333,7 +333,7 @@ def test_allocation_is_asked_for_again_after_a_cut(
 def test_holes_are_skipped_on_later_connections_too_when_allocation_is_unknown(
     simulated: SimulatedSite, plain: VsphereSettings, vm: SimulatedVm
 ) -> None:
-    simulated.behaviour.refuse_allocation_query = True
+    simulated.faults.set("nfc-error-reply", on="allocated")
     with VsphereSite.connect(plain) as vsphere:
         snapshot = take(vsphere, vm)
         with opened(vsphere, snapshot) as reader:

@@ -93,7 +93,7 @@ def test_allocated_areas_hold_all_data_of_a_huge_sparse_disk(
 def test_host_that_refuses_the_allocation_query_is_read_all_the_same(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
-    simulated.behaviour.refuse_allocation_query = True
+    simulated.faults.set("nfc-error-reply", on="allocated")
     snapshot = take(vsphere, vm)
     with vsphere.open_disk(snapshot, snapshot.disks[0], Cancellation()) as reader:
         with pytest.raises(AllocationUnknown):
