@@ -53,6 +53,7 @@ class GuestVm:
     disks: dict[str, ModelDisk] = field(default_factory=dict)
     snapshots: list[UserSnapshot] = field(default_factory=list)
     history: dict[str, DiskHistory] = field(default_factory=dict)
+    _names: int = 0
 
     def add_disk(self, capacity_bytes: int) -> None:
         disk = self.vm.add_disk(DiskSpec(capacity_bytes))
@@ -87,8 +88,8 @@ class GuestVm:
         self.disks[disk.uuid].grow(capacity_bytes)
         self.history[disk.uuid].grown = True
 
-    def act(self, act: Act) -> None:
-        """Do it to both."""
+    def act(self, act: Act) -> tuple[SimulatedDisk, range]:
+        """Do it to both; the disk, and the clusters that it touched."""
         disk = self.simulated(act.disk)
         model = self.disks[disk.uuid]
         count = len(clusters_of(0, model.capacity_bytes))
@@ -109,6 +110,7 @@ class GuestVm:
             case "trim":
                 disk.trim(offset, length)
                 model.zero(offset, length)
+        return disk, clusters_of(offset, length)
 
     def images(self) -> dict[str, Image]:
         """What every disk holds now, by uuid."""
@@ -128,8 +130,10 @@ class GuestVm:
         self.vm.power("poweredOff")
         self.vm.power("poweredOn")
 
-    def take_snapshot(self, name: str) -> None:
-        self.snapshots.append(UserSnapshot(self.vm.create_snapshot(name), self.images()))
+    def take_snapshot(self) -> None:
+        self._names += 1
+        made = self.vm.create_snapshot(f"before update {self._names}")
+        self.snapshots.append(UserSnapshot(made, self.images()))
 
     def revert(self, index: int, *, keeps_tracking: bool) -> None:
         """`keeps_tracking`: the change ids go back with the disks, and look valid afterwards."""

@@ -17,18 +17,14 @@ from hypothesis.stateful import (
 )
 
 from sendense import Backup, BackupStatus
-from tests.model.disks import CLUSTER, Image, clusters_of
+from tests.model.administrator import CAPACITIES, DEEDS
+from tests.model.disks import CLUSTER, Image
 from tests.model.guest import MOST_DISKS, Act, GuestVm
 from tests.model.restore_points import RestorePoints, Survivor
 from tests.model.samples import SampleLog
-from tests.model.troubles import TROUBLES, Outcome, Trouble
+from tests.model.troubles import OF_TRACKING, TROUBLES, Outcome, Trouble
 from tests.model.world import World, running_world
 
-# Off the cluster grid, on it, and over the border of a region (512 MiB).
-CAPACITIES: Final = st.sampled_from(
-    [5 * CLUSTER + 512, 48 * CLUSTER, 200 * CLUSTER + 4096, (512 << 20) + 3 * CLUSTER + 512]
-)
-GROWTHS: Final = st.sampled_from([512, 60 * 1024, CLUSTER, 40 * CLUSTER + 512, 512 << 20])
 ACTS: Final = st.builds(
     Act,
     verb=st.sampled_from(["write", "write", "write", "rewrite", "zero", "trim"]),
@@ -38,6 +34,8 @@ ACTS: Final = st.builds(
     length=st.sampled_from([512, 20 * 1024, CLUSTER, 3 * CLUSTER, 10 * CLUSTER + 512]),
     seed=st.integers(0, 1 << 16),
 )
+# Many allocated clusters: a sample then finds only some of what tracking leaves out.
+FILLED: Final = st.sampled_from([1, 60, 190])
 MEANWHILE: Final = st.lists(ACTS, max_size=3)
 INDEX: Final = st.integers(0, 7)
 
@@ -71,14 +69,17 @@ class HostileSite(RuleBasedStateMachine):
         samples = self._stack.enter_context(SampleLog())
         self.guest = GuestVm(self.world.vm)
         self.points = RestorePoints(self.world, samples)
-        self.names = 0
         self.leftover = False  # a snapshot of the last job stands
         self.sound = True  # no assertion has failed
 
-    @initialize(capacities=st.lists(CAPACITIES, min_size=1, max_size=MOST_DISKS))
-    def make_disks(self, capacities: list[int]) -> None:
-        for capacity in capacities:
+    @initialize(
+        capacities=st.lists(st.sampled_from(CAPACITIES), min_size=1, max_size=MOST_DISKS),
+        filled=FILLED,
+    )
+    def make_disks(self, capacities: list[int], filled: int) -> None:
+        for number, capacity in enumerate(capacities):
             self.guest.add_disk(capacity)
+            self.guest.act(Act("write", number, 0, 0, filled * CLUSTER, seed=number))
 
     # The guest and its administrators.
 
@@ -87,38 +88,14 @@ class HostileSite(RuleBasedStateMachine):
         for act in acts:
             self.guest.act(act)
 
-    @precondition(lambda self: len(self.guest.disks) < MOST_DISKS)
-    @rule(capacity=CAPACITIES)
-    def disk_is_added(self, capacity: int) -> None:
-        self.guest.add_disk(capacity)
-
-    @precondition(lambda self: len(self.guest.disks) > 1)
-    @rule(index=INDEX)
-    def disk_is_removed(self, index: int) -> None:
-        self.guest.remove_disk(index)
-
-    @rule(index=INDEX, controller=st.integers(0, 2))
-    def disk_is_moved_to_another_controller(self, index: int, controller: int) -> None:
-        self.guest.move_disk(index, controller)
-
-    @precondition(lambda self: len(self.guest.disks) > 1)
-    @rule(seed=st.integers(0, 99))
-    def disks_are_reordered(self, seed: int) -> None:
-        self.guest.reorder_disks(seed)
-
-    @precondition(
-        lambda self: not self.world.vm.snapshots and not self.world.vm.consolidation_needed
-    )
-    @rule(index=INDEX, more=GROWTHS)
-    def disk_grows(self, index: int, more: int) -> None:
-        disk = self.guest.simulated(index)
-        self.guest.grow(disk, disk.capacity_bytes + more)
+    @rule(deed=st.sampled_from(sorted(DEEDS)), number=st.integers(0, 99))
+    def administrator_works(self, deed: str, number: int) -> None:
+        DEEDS[deed](self.guest, number)
 
     @precondition(lambda self: len(self.guest.snapshots) < 2)
     @rule()
     def somebody_takes_a_snapshot(self) -> None:
-        self.names += 1
-        self.guest.take_snapshot(f"before update {self.names}")
+        self.guest.take_snapshot()
 
     @precondition(lambda self: self.guest.snapshots)
     @rule(index=INDEX, keeps_tracking=st.booleans())
@@ -129,18 +106,6 @@ class HostileSite(RuleBasedStateMachine):
     @rule(index=INDEX)
     def somebody_removes_the_snapshot(self, index: int) -> None:
         self.guest.remove_snapshot(index)
-
-    @rule()
-    def tracking_is_reset(self) -> None:
-        self.guest.reset_tracking()
-
-    @rule()
-    def tracking_is_switched_off(self) -> None:
-        self.guest.switch_tracking_off()
-
-    @rule()
-    def power_is_cycled(self) -> None:
-        self.guest.cycle_power()
 
     # Backups.
 
@@ -153,19 +118,43 @@ class HostileSite(RuleBasedStateMachine):
         self.guest_works(acts)
         self._back_up(meanwhile=meanwhile, trouble=trouble)
 
+    @rule(acts=st.lists(ACTS, min_size=1, max_size=3), trouble=OF_TRACKING)
+    def back_up_with_tracking_in_trouble(self, acts: list[Act], trouble: Trouble) -> None:
+        self._let_tracking_be_used()
+        self.guest_works(acts)
+        self._back_up(trouble=trouble)
+
     @rule(
-        acts=st.lists(ACTS, min_size=1, max_size=3),
-        disk=INDEX,
-        first=st.integers(0, 200),
-        count=st.sampled_from([1, 1, 2, 4, 60]),
+        acts=st.lists(ACTS, max_size=2),
+        hidden=ACTS,
+        first=st.integers(0, 5),
+        count=st.sampled_from([1, 1, 2, 3, 60]),
     )
     def back_up_while_tracking_lies(
-        self, acts: list[Act], disk: int, first: int, count: int
+        self, acts: list[Act], hidden: Act, first: int, count: int
     ) -> None:
+        self._let_tracking_be_used()
         self.guest_works(acts)
-        lied = self.guest.simulated(disk)
-        at = first % len(clusters_of(0, lied.capacity_bytes))
+        lied, clusters = self.guest.act(hidden)
+        at = clusters[first % len(clusters)]
         self._back_up(lie=Lie(lied.uuid, lied.key, range(at, at + count)))
+
+    @precondition(lambda self: len(self.guest.snapshots) < 2)
+    @rule(acts=st.lists(ACTS, min_size=1, max_size=4), keeps_tracking=st.booleans())
+    def back_up_what_a_revert_takes_back(self, acts: list[Act], keeps_tracking: bool) -> None:
+        self.somebody_takes_a_snapshot()
+        self.guest_works(acts)
+        self._back_up()
+        self.vm_is_reverted(len(self.guest.snapshots) - 1, keeps_tracking)
+        self._back_up()
+
+    def _let_tracking_be_used(self) -> None:
+        """Backups until the next one can ask for changes."""
+        while self.guest.snapshots:
+            self.guest.remove_snapshot(0)
+        for _ in range(2):
+            if self.points.distrusted or self.guest.calm_disks() != self.guest.disks.keys():
+                self._back_up()
 
     def _back_up(
         self,

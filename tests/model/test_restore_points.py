@@ -24,7 +24,7 @@ SEED_VARIABLE: Final = "SENDENSE_SOAK_SEED"
 # Without shrinking, which would repeat minutes of backups: the steps of a
 # failure are printed, and its seed leads to them again.
 LIVES: Final = settings(
-    max_examples=4,
+    max_examples=3,
     stateful_step_count=24,
     deadline=None,
     database=None,

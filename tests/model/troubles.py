@@ -117,7 +117,7 @@ _OF_NFC: Final = st.one_of(
     st.just(Trouble("nfc-ticket-expired")),
     st.just(Trouble("nfc-ticket-refused")),
 )
-_OF_TRACKING: Final = st.one_of(
+OF_TRACKING: Final = st.one_of(
     st.just(Trouble("file-fault", Outcome.COMPARED)),
     st.just(Trouble("change-id-uuid", Outcome.COMPARED)),
     st.just(Trouble("change-id-missing", Outcome.COMPARED)),
@@ -141,4 +141,4 @@ _OF_TRACKING: Final = st.one_of(
     ),
 )
 
-TROUBLES: Final = st.one_of(_OF_THE_API, _OF_NFC, _OF_TRACKING)
+TROUBLES: Final = st.one_of(_OF_THE_API, _OF_NFC, OF_TRACKING)
