@@ -101,7 +101,7 @@ def test_disk_of_a_vm_that_is_off_is_read_where_it_is_allocated(
 def test_at_most_64_mib_are_read_even_where_allocation_is_not_known(
     simulated: SimulatedSite, settings: VsphereSettings, off: SimulatedVm
 ) -> None:
-    simulated.behaviour.refuse_allocation_query = True
+    simulated.faults.set("nfc-error-reply", on="allocated")
     read = probed(settings).read
     assert not read.allocated_only
     assert read.read_bytes == read.wanted_bytes == 64 * MIB

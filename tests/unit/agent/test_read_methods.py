@@ -344,7 +344,7 @@ def test_unknown_allocation_means_the_whole_disk(
     hub: RecordingHub, simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
 ) -> None:
     full(hub, session, vm)
-    simulated.behaviour.refuse_allocation_query = True
+    simulated.faults.set("nfc-error-reply", on="allocated")
     vm.disks[0].write(100 * K, b"new")
     assert increment(session, vm, COMPARED) == []
     upload = hub.uploads["job-2", 0]
