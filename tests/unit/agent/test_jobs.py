@@ -115,7 +115,7 @@ def test_full_reads_allocated_areas_alone_or_the_whole_disk_when_the_host_refuse
     thin = simulated.add_vm("thin", disks=[DiskSpec(capacity_bytes=capacity, content=drawn("ab"))])
     back_up(session, thin, "job-1", None)
     assert hub.uploads["job-1", 0].open.bytes_planned < 16 << 20
-    simulated.behaviour.refuse_allocation_query = True
+    simulated.faults.set("nfc-error-reply", on="allocated")
     back_up(session, thin, "job-2", None)
     assert hub.uploads["job-2", 0].open.bytes_planned == capacity
     assert hub.uploads["job-2", 0].sizes.keys() == hub.uploads["job-1", 0].sizes.keys()
