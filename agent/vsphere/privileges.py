@@ -8,6 +8,7 @@ implemented by vCenter alone. The roles of the session on each object
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from agent.vsphere.errors import VsphereFault
 from agent.vsphere.models import Needed
 from agent.vsphere.properties import properties_of
 from agent.vsphere.session import VsphereSession
@@ -34,16 +35,19 @@ Roles = Mapping[int, frozenset[str]]
 
 
 def roles_of_site(session: VsphereSession) -> Roles:
-    """What each role holds. Raises VsphereErrors, PermissionMissing among them."""
-    manager = session.content.authorizationManager
-    if manager is None:
-        return {}
-    values = session.run(
-        "list the roles", lambda: properties_of(session, manager, ["roleList"]), repeatable=True
-    )
+    """What each role holds. Raises VsphereErrors, also where the user is not shown the roles."""
+    manager, doing = session.content.authorizationManager, "list the roles"
+    values = {}
+    if manager is not None:
+        values = session.run(
+            doing, lambda: properties_of(session, manager, ["roleList"]), repeatable=True
+        )
+    # What a user may not see is left out of an answer. That is no role without privileges.
+    if "roleList" not in values:
+        raise VsphereFault(doing, "NoPermission", "it does not show them to this user")
     return {
         int(role.roleId): frozenset(str(one) for one in role.privilege or [])
-        for role in values.get("roleList") or []
+        for role in values["roleList"]
     }
 
 

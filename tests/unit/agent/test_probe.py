@@ -12,7 +12,7 @@ from agent.probe.errors import VmNotThere
 from agent.probe.probe import probe
 from agent.probe.report import MachineReport, ProbeReport
 from agent.probe.screen import lines
-from agent.vsphere import survey
+from agent.vsphere import privileges
 from agent.vsphere.errors import PermissionMissing
 from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
@@ -205,17 +205,20 @@ def test_what_the_probe_calls_missing_is_what_a_backup_is_refused(
             assert told in warning.message
 
 
-def test_privileges_that_cannot_be_asked_for_are_not_called_fine(
-    simulated: SimulatedSite, settings: VsphereSettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["no manager", "no answer"])
+def test_privileges_that_vsphere_does_not_show_are_called_neither_fine_nor_missing(
+    simulated: SimulatedSite, settings: VsphereSettings, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     simulated.add_vm("on", disks=[DiskSpec(capacity_bytes=MIB)])
-
-    def refuse(session: object) -> None:
-        raise PermissionMissing("backup", "list the roles", "System.View")
-
-    monkeypatch.setattr(survey, "roles_of_site", refuse)
-    report = probed(settings)
-    assert "System.View" in report.privileges.problem
+    simulated.behaviour.privileges_missing = frozenset({"System.View"})
+    with VsphereSite.connect(settings) as site:
+        if how == "no manager":
+            site._session.content.authorizationManager = None
+        else:
+            monkeypatch.setattr(privileges, "properties_of", lambda *_: {})
+        report = probe(site, settings, "1.2.3", "")
+    assert "does not show them" in report.privileges.problem
+    assert report.privileges.missing == []
     assert not report.ok
     assert any(line.startswith("privileges  not known") for line in lines(report))
 
