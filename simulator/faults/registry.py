@@ -1,6 +1,6 @@
 """All kinds of faults by name, and making one from its options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -60,12 +60,20 @@ def described() -> list[dict[str, Any]]:
 
 def _option(schema: dict[str, Any], name: str) -> dict[str, Any]:
     one = schema["properties"][name]
-    kinds = [part.get("type", "") for part in one.get("anyOf", [one])]
-    values = next((part["enum"] for part in one.get("anyOf", [one]) if "enum" in part), None)
+    parts = list(_parts(one))
+    values = next((part["enum"] for part in parts if "enum" in part), None)
     return {
-        "type": " or ".join(kind for kind in kinds if kind != "null"),
+        "type": " or ".join(part["type"] for part in parts if part["type"] != "null"),
         "values": values,
         "required": name in schema.get("required", []),
         "default": one.get("default"),
         "text": one.get("description", ""),
     }
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The alternatives of a schema, each with one type."""
+    if "anyOf" not in schema:
+        yield schema
+    for part in schema.get("anyOf", []):
+        yield from _parts(part)

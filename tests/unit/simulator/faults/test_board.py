@@ -159,6 +159,8 @@ def test_every_kind_is_described_with_its_options() -> None:
     kinds = {one["name"]: one for one in described()}
     assert list(kinds) == list(KINDS)
     assert all(one["text"] for one in kinds.values())
+    assert all(option["type"] for one in kinds.values() for option in one["options"])
+    assert kinds["nfc-cut"]["options"][0]["type"] == "integer or string"
     (limit,) = kinds["nfc-connection-limit"]["options"]
     assert (limit["name"], limit["required"], limit["type"]) == ("limit", True, "integer")
     assert "frame_bytes" in kinds["nfc-bad-fragment"]["options"][0]["values"]
