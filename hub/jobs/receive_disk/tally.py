@@ -34,11 +34,9 @@ class Tally:
         self.progress.bytes_planned = bytes_planned
 
     def advance(self, progress: pb.UploadProgress) -> None:
-        """The agent has read so much; its plan may have grown. Raises ProtocolViolation."""
-        self._check("bytes_planned", progress.bytes_planned, self._limit_bytes)
+        """The agent has read so much. Raises ProtocolViolation."""
         self._check("bytes_read", progress.bytes_read, self._limit_bytes)
         mine = self.progress
-        mine.bytes_planned = max(mine.bytes_planned, progress.bytes_planned)
         mine.bytes_read = max(mine.bytes_read, progress.bytes_read)
 
     def add(self, batch: EncodedClusters) -> None:
