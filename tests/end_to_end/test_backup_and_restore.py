@@ -197,7 +197,7 @@ def test_an_explicit_full_stands_alone(
     assert restorer.restore(job.job_id, 0) == Witness.of_disk(vm.disks[0])
 
 
-def test_a_revert_forces_a_full_and_says_so(
+def test_a_revert_forces_a_comparison_and_says_so(
     site: SimulatedSite, agent: Agent, client: Client, restorer: Restorer
 ) -> None:
     """Field failure 15."""
@@ -210,12 +210,13 @@ def test_a_revert_forces_a_full_and_says_so(
     vm.remove_snapshot(snapshot)
     vm.disks[0].write(MIB, b"after the revert")
     job = _back_up(client, "reverted", backup_type=pb.BACKUP_TYPE_INCREMENTAL)
-    assert job.backup_type == pb.BACKUP_TYPE_FULL
-    assert "FULL_INSTEAD_OF_INCREMENTAL" in {w.code for w in job.warnings}
+    assert job.backup_type == pb.BACKUP_TYPE_INCREMENTAL
+    assert "COMPARED_INSTEAD_OF_TRACKING" in {w.code for w in job.warnings}
+    assert client.get_backup(job.job_id).disks[0].read_method == pb.READ_METHOD_COMPARED
     assert restorer.restore(job.job_id, 0) == Witness.of_disk(vm.disks[0])
 
 
-def test_a_grown_disk_gets_a_full_of_the_new_size(
+def test_a_grown_disk_is_compared_and_has_the_new_size(
     site: SimulatedSite, agent: Agent, client: Client, restorer: Restorer
 ) -> None:
     """Field failure 8: only the grown disk, the other goes on incrementally (failure 4)."""
@@ -232,8 +233,12 @@ def test_a_grown_disk_gets_a_full_of_the_new_size(
     vm.disks[1].write(11 * MIB, b"in the new part")
     vm.disks[0].write(0, b"ABC")
     job = _back_up(client, "grown")
-    types = [d.backup_type for d in client.get_backup(job.job_id).disks]
-    assert types == [pb.BACKUP_TYPE_INCREMENTAL, pb.BACKUP_TYPE_FULL]
+    disks = client.get_backup(job.job_id).disks
+    assert [d.read_method for d in disks] == [
+        pb.READ_METHOD_CHANGED,
+        pb.READ_METHOD_COMPARED,
+    ]
+    assert [d.capacity_bytes for d in disks] == [8 * MIB, 12 * MIB]
     for index, disk in enumerate(vm.disks):
         assert restorer.restore(job.job_id, index) == Witness.of_disk(disk)
 

@@ -15,8 +15,9 @@ from tests.end_to_end.restores import Restorer, Witness
 MIB = 1 << 20
 
 
-# 2 MiB each; enough for frames to reach the hub and for some to be on their way.
-READS_BEFORE_HOLD = 16
+# The first 16 check that what is not allocated is zero. Then 2 MiB each; enough for
+# frames to reach the hub and for some to be on their way.
+READS_BEFORE_HOLD = 16 + 16
 
 
 @pytest.fixture
