@@ -199,12 +199,13 @@ class SimulatedVm:
         description: str = "",
         *,
         quiesce: bool = False,
+        memory: bool = False,
         without_change_ids: frozenset[int] = frozenset(),
         age: timedelta = timedelta(0),
     ) -> Snapshot:
         """Freeze all dependent disks together. Raises OperationRefused.
 
-        Disks with a key in `without_change_ids` show none, as if they were not tracked.
+        One of memory too is never quiesced. Disks with a key in `without_change_ids` show none, as if they were not tracked.
         The snapshot says that it was taken `age` ago.
         """
         with self.lock:
@@ -214,7 +215,9 @@ class SimulatedVm:
                 )
             if self.consolidation_needed and self._last_link > 1000:
                 raise OperationRefused("SnapshotFault", "Disk consolidation is needed.")
-            if quiesce and self.power_state == "poweredOn" and not self.tools_running:
+            running = self.power_state == "poweredOn"
+            quiesce = quiesce and running and not memory
+            if quiesce and not self.tools_running:
                 raise OperationRefused(
                     "FilesystemQuiesceFault",
                     "The guest's file systems cannot be quiesced: VMware Tools is not running.",
@@ -233,8 +236,9 @@ class SimulatedVm:
                 name=name,
                 description=description,
                 created=datetime.now(UTC) - age,
-                quiesced=quiesce and self.power_state == "poweredOn",
-                power_state=self.power_state,
+                quiesced=quiesce,
+                vm_name=self.name,
+                power_state=self.power_state if memory else "poweredOff",
                 change_tracking_enabled=self.change_tracking_enabled,
                 parent=self.current_snapshot,
                 disks=disks,
@@ -308,7 +312,7 @@ class SimulatedVm:
                 else:
                     disk.reset_tracking()
             self.current_snapshot = snapshot
-            self.power_state = "poweredOff"  # snapshots are taken without memory
+            self.power_state = snapshot.power_state
             self._links_left = True
         try:
             self._merge_unless_faulty()

@@ -68,7 +68,8 @@ class Snapshot:
     description: str
     created: datetime
     quiesced: bool
-    power_state: PowerState
+    vm_name: str
+    power_state: PowerState  # after a revert; without memory: poweredOff
     change_tracking_enabled: bool
     parent: "Snapshot | None"
     disks: list[FrozenDisk]

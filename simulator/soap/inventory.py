@@ -1,6 +1,6 @@
 """Finding the managed objects of the host: fixed ones, VMs, snapshots, tasks, a session's own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -86,12 +86,17 @@ class Inventory:
             return Managed(vim.Task(moid), {"info": task.info})
         for vm in self._machines.vms:
             if vm.moid == moid:
-                return self._managed(vm_reference(vm), vm_properties(vm, self._machines.host_name))
+                return self._managed(vm_reference(vm), vm_properties(vm, self._recent_tasks(vm)))
             if moid.startswith(f"{vm.moid}-snapshot-"):
                 for snapshot in vm.snapshots:
                     if snapshot.moid == moid:
                         return Managed(vim.vm.Snapshot(moid), snapshot_properties(vm, snapshot))
         return None
+
+    def _recent_tasks(self, vm: SimulatedVm) -> Callable[[], list[Reference]]:
+        return lambda: [
+            vim.Task(one.moid) for one in self._tasks.recent() if one.entity._moId == vm.moid
+        ]
 
     def _managed(self, reference: Reference, properties: Properties) -> Managed:
         """With the caller's roles, where the object has any."""

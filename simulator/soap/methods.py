@@ -26,7 +26,7 @@ from simulator.soap.inventory import Inventory, user_session
 from simulator.soap.objects import Managed
 from simulator.soap.privileges import REQUIRED
 from simulator.soap.sessions import Session, Sessions
-from simulator.soap.vmomi import Reference, support, vim
+from simulator.soap.vmomi import Reference, support, vim, vmodl
 
 _ANONYMOUS = {"RetrieveServiceContent", "Login"}
 
@@ -168,7 +168,10 @@ class Methods:
         self._changes.touched()
 
     def _session_is_active(self, _context: Context, arguments: dict[str, Any]) -> bool:
-        return any(one.key == arguments["sessionID"] for one in self._sessions.all())
+        if self.inventory.behaviour.site.api_type == "HostAgent":
+            raise VimFault(vmodl.fault.NotImplemented(), "The method is not implemented.")
+        wanted = arguments["sessionID"], arguments["userName"]
+        return any((one.key, one.user) == wanted for one in self._sessions.all())
 
     # Properties and search.
 

@@ -42,7 +42,7 @@ class Task:
             key=self.moid,
             task=vim.Task(self.moid),
             name=support.GetWsdlMethod("urn:vim25", self.method),
-            descriptionId=f"{self.entity.__class__.__name__}.{self.method.removesuffix('_Task')}",
+            descriptionId=_description(self.method),
             entity=self.entity,
             entityName=self.entity_name,
             state=self.state,
@@ -57,6 +57,13 @@ class Task:
             eventChainId=self.event,
             progress=100 if self.state == "success" else None,
         )
+
+
+def _description(method: str) -> str:
+    """What vSphere calls a task of this WSDL method: `vm.Snapshot.remove`."""
+    info = support.GetWsdlMethod("urn:vim25", method).info
+    owner: str = info.type.__name__.removeprefix("vim.")
+    return f"{owner}.{info.name[0].lower()}{info.name[1:]}"
 
 
 class Tasks:
@@ -88,9 +95,8 @@ class Tasks:
                 if other.entity._moId == entity._moId and other.state in ("queued", "running"):
                     raise task_in_progress(vim.Task(other.moid))
         number = next(self._numbers)
-        kind = f"{support.GetWsdlName(entity.__class__)}.{method.removesuffix('_Task')}"
         task = Task(
-            moid=f"haTask-{entity._moId}-vim.{kind}-{number}",
+            moid=f"haTask-{entity._moId}-vim.{_description(method)}-{number}",
             method=method,
             entity=entity,
             entity_name=entity_name,

@@ -127,9 +127,9 @@ class VmMethods:
 
     def _create_snapshot(self, context: Context, arguments: dict[str, Any]) -> Any:
         vm = self._vm(context.call.this)
-        if arguments["memory"] and vm.power_state == "poweredOn":
-            raise not_supported("This host takes no snapshots of memory.")
+        memory = bool(arguments["memory"])
         quiesce = bool(arguments.get("quiesce")) or arguments.get("quiesceSpec") is not None
+        quiesce = quiesce and not memory
 
         def work() -> Any:
             failed = quiesce and self._faults.fire(QuiesceFail, Place(vm.moid))
@@ -140,6 +140,7 @@ class VmMethods:
                 arguments["name"],
                 arguments["description"] or "",
                 quiesce=quiesce,
+                memory=memory,
                 without_change_ids=self._without_change_ids(vm),
             )
             return vim.vm.Snapshot(made.moid)

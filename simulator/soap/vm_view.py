@@ -19,6 +19,7 @@ _CONTROLLER_KEY = 1000
 _CONTROLLER_DISK_UNIT = 7
 _MEMORY_MB = 4096
 _CPUS = 2
+_SNAPSHOT_DATA_BYTES = 32 << 10
 _HARDWARE = "vmx-21"
 
 
@@ -30,7 +31,9 @@ def datastore_reference() -> Reference:
     return vim.Datastore(DATASTORE)
 
 
-def vm_properties(vm: SimulatedVm, host_name: str) -> dict[str, Callable[[], Any]]:
+def vm_properties(
+    vm: SimulatedVm, recent_tasks: Callable[[], list[Reference]]
+) -> dict[str, Callable[[], Any]]:
     """A function per property of vim.VirtualMachine."""
     return {
         "name": lambda: vm.name,
@@ -40,6 +43,7 @@ def vm_properties(vm: SimulatedVm, host_name: str) -> dict[str, Callable[[], Any
         "guestHeartbeatStatus": lambda: "green" if _guest_answers(vm) else "gray",
         "effectiveRole": lambda: [-1],
         "capability": _capability,
+        "recentTask": recent_tasks,
         "config": lambda: _config(vm),
         "layoutEx": lambda: _layout(vm),
         "resourcePool": lambda: vim.ResourcePool("ha-root-pool"),
@@ -73,7 +77,7 @@ def _config(vm: SimulatedVm, snapshot: Snapshot | None = None) -> Any:
         return vim.vm.ConfigInfo(
             changeVersion=vm.changed_at.isoformat(),
             modified=vm.changed_at,
-            name=vm.name,
+            name=snapshot.vm_name if snapshot else vm.name,
             guestFullName=vm.guest_full_name,
             version=_HARDWARE,
             uuid=vm.uuid,
@@ -200,25 +204,60 @@ def _backing(disk: SimulatedDisk, link: Link, change_id: ChangeId | None) -> Any
 
 
 def _layout(vm: SimulatedVm) -> Any:
-    """vim.vm.FileLayoutEx: the files of every link and the chains they form."""
-    files: list[Any] = []
-    chains: list[Any] = []
+    """vim.vm.FileLayoutEx: the files of every link, and the chains of the VM and its snapshots."""
+    layout = _Layout()
     with vm.lock:
-        for disk in vm.disks:
-            units: list[Any] = []
-            for link in vm.links(disk):
-                keys = [len(files), len(files) + 1]
-                size = stored_bytes(link.path)
-                files += [
-                    _file(keys[0], link.file_name, "diskDescriptor", 512),
-                    _file(
-                        keys[1], link.file_name.replace(".vmdk", "-flat.vmdk"), "diskExtent", size
-                    ),
-                ]
-                units.append(vim.vm.FileLayoutEx.DiskUnit(fileKey=keys))
-            chains.append(vim.vm.FileLayoutEx.DiskLayout(key=disk.key, chain=units))
-        files.append(_file(len(files), vm.vmx_path, "config", 4096))
-        return vim.vm.FileLayoutEx(file=files, disk=chains, timestamp=vm.changed_at)
+        disks = [layout.chain(disk.key, disk.current) for disk in vm.disks]
+        snapshots = [
+            vim.vm.FileLayoutEx.SnapshotLayout(
+                key=vim.vm.Snapshot(one.moid),
+                dataKey=layout.file(
+                    vm.vmx_path.replace(".vmx", f"-Snapshot{one.number}.vmsn"),
+                    "snapshotData",
+                    _SNAPSHOT_DATA_BYTES,
+                ),
+                memoryKey=-1,
+                disk=[layout.chain(key, link) for key, link in one.links.items()],
+            )
+            for one in vm.snapshots
+        ]
+        layout.file(vm.vmx_path, "config", 4096)
+        return vim.vm.FileLayoutEx(
+            file=layout.files, disk=disks, snapshot=snapshots, timestamp=vm.changed_at
+        )
+
+
+class _Layout:
+    """Collects files; each link's two stand there once, however many chains it is in."""
+
+    def __init__(self) -> None:
+        self.files: list[Any] = []
+        self._of_links: dict[str, list[int]] = {}
+
+    def file(self, name: str, kind: str, size: int) -> int:
+        """The key of a new file."""
+        key = len(self.files)
+        self.files.append(_file(key, name, kind, size))
+        return key
+
+    def chain(self, key: int, top: Link) -> Any:
+        """vim.vm.FileLayoutEx.DiskLayout of a disk whose newest link is `top`."""
+        units: list[Any] = []
+        link: Link | None = top
+        while link is not None:
+            units.insert(0, vim.vm.FileLayoutEx.DiskUnit(fileKey=self._keys(link)))
+            link = link.parent
+        return vim.vm.FileLayoutEx.DiskLayout(key=key, chain=units)
+
+    def _keys(self, link: Link) -> list[int]:
+        name = link.file_name
+        if name not in self._of_links:
+            extent = name.replace(".vmdk", "-flat.vmdk")
+            self._of_links[name] = [
+                self.file(name, "diskDescriptor", 512),
+                self.file(extent, "diskExtent", stored_bytes(link.path)),
+            ]
+        return self._of_links[name]
 
 
 def _file(key: int, name: str, kind: str, size: int) -> Any:
@@ -312,7 +351,7 @@ def _tree(vm: SimulatedVm, snapshot: Snapshot) -> Any:
         description=snapshot.description,
         id=snapshot.number,
         createTime=snapshot.created,
-        state="poweredOff",  # taken without memory
+        state=snapshot.power_state,
         quiesced=snapshot.quiesced,
         childSnapshotList=[_tree(vm, one) for one in snapshot.children],
         replaySupported=False,

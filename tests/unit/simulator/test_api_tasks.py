@@ -35,7 +35,7 @@ def test_wait_for_updates_tells_how_a_task_ends(api: Any, seen_vm: Any) -> None:
     assert state == "success"
     watched.Destroy()
     assert task.info.result.config.name == "db 1"
-    assert task.info.descriptionId == "vim.VirtualMachine.CreateSnapshot"
+    assert task.info.descriptionId == "VirtualMachine.createSnapshot"
     collector.Destroy()
 
 
