@@ -7,7 +7,7 @@ from pyVmomi import vim, vmodl
 
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
-from tests.unit.simulator.conftest import MIB
+from tests.unit.simulator.conftest import MIB, take_snapshot
 from tests.unit.simulator.view_filters import view_filter
 
 PC = vmodl.query.PropertyCollector
@@ -201,3 +201,33 @@ def test_search_finds_vms_by_uuid_and_path(api: Any, vm: SimulatedVm, seen_vm: A
     assert search.FindByUuid(None, vm.instance_uuid, True, False) is None
     assert search.FindByInventoryPath("ha-datacenter/vm/db 1") == seen_vm
     assert search.FindByInventoryPath("ha-datacenter/vm/none") is None
+
+
+def test_files_of_snapshots_and_their_chains_are_told(
+    api: Any, vm: SimulatedVm, seen_vm: Any
+) -> None:
+    one = take_snapshot(seen_vm, "one")
+    two = take_snapshot(seen_vm, "two")
+    layout = seen_vm.layoutEx
+    names = {file.key: file.name for file in layout.file}
+    chains = {
+        of_snapshot.key: [
+            names[unit.fileKey[0]] for disk in of_snapshot.disk for unit in disk.chain
+        ]
+        for of_snapshot in layout.snapshot
+    }
+    assert chains == {
+        one: ["[datastore1] db 1/db 1.vmdk", "[datastore1] db 1/db 1_1.vmdk"],
+        two: [
+            "[datastore1] db 1/db 1.vmdk",
+            "[datastore1] db 1/db 1-000001.vmdk",
+            "[datastore1] db 1/db 1_1.vmdk",
+            "[datastore1] db 1/db 1_1-000001.vmdk",
+        ],
+    }
+    assert [len(disk.chain) for disk in layout.disk] == [3, 3]
+    assert len(set(names.values())) == len(names)  # each file once
+    assert [names[of_snapshot.dataKey] for of_snapshot in layout.snapshot] == [
+        "[datastore1] db 1/db 1-Snapshot1.vmsn",
+        "[datastore1] db 1/db 1-Snapshot2.vmsn",
+    ]
