@@ -44,7 +44,7 @@ def read_in_fact(
         reason = reason or "changed block tracking could not be used"
         warning = None if clusters_missed else compared_warning(disk.label, reason)
         return ReadInFact(method, reason, warning)
-    if clusters_missed:
+    if clusters_missed and method is ReadMethod.CHANGED:
         raise _violation(disk, f"has {clusters_missed} missed clusters, and is still {method}")
     return ReadInFact(method, disk.read_reason or "")
 

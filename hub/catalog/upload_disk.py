@@ -21,10 +21,12 @@ from shared.errors import SendenseError
 
 @dataclass(frozen=True, slots=True)
 class SamplingFacts:
-    """How far clusters that tracking called unchanged were checked, in clusters.
+    """How far clusters were checked that would not have been read otherwise, in clusters.
 
-    `clusters_drawn_from` are those that the evenly drawn part of the sample stands for;
-    with 95 % confidence fewer than `undetected_clusters_bound` of them differ.
+    Tracking called them unchanged, or the host unallocated. `clusters_drawn_from` are
+    those that the evenly drawn part of the sample stands for; with 95 % confidence fewer
+    than `undetected_clusters_bound` of them differ. `clusters_missed` differ from the
+    base: a disk that has none misses none.
     """
 
     clusters_sampled: int
@@ -182,8 +184,8 @@ def _checked(disk: BackupDisk, sampling: SamplingFacts | None) -> SamplingFacts:
     if sampling is None or sampling == NOT_SAMPLED:
         return NOT_SAMPLED
     limit = cluster_count(disk.capacity_bytes)
-    if disk.read_method is not ReadMethod.CHANGED:
-        problem = "is sampled, although its plan does not use tracking"
+    if disk.read_method is ReadMethod.ALLOCATED and sampling.clusters_missed:
+        problem = f"is planned without a base, and its sample missed changes: {sampling}"
     elif not all(0 <= count <= limit for count in asdict(sampling).values()):
         problem = f"has {limit} clusters, and its sample is {sampling}"
     elif sampling.clusters_missed > sampling.clusters_sampled:

@@ -67,11 +67,21 @@ def test_miss_is_recorded_and_its_warning_left_to_the_agent(story: Story) -> Non
     assert story.job(job).warnings == []
 
 
-def test_sample_that_found_nothing_is_recorded(story: Story) -> None:
-    job = opened(story, ReadMethod.CHANGED)
+@pytest.mark.parametrize("planned", ReadMethod)
+def test_sample_that_found_nothing_is_recorded(story: Story, planned: ReadMethod) -> None:
+    """Also of what a comparison or a full leaves out: what the host calls unallocated."""
+    job = opened(story, planned)
     disk = story.upload(job, sampling=CLEAN)
-    assert (disk.read_method, disk.clusters_sampled) == (ReadMethod.CHANGED, 70)
+    assert (disk.read_method, disk.clusters_sampled) == (planned, 70)
+    assert (disk.clusters_drawn_from, disk.undetected_clusters_bound) == (900, 42)
     assert story.context(job).tracking_distrusted_since is None
+
+
+def test_miss_beside_a_comparison_is_recorded_and_distrusted(story: Story) -> None:
+    job = opened(story, ReadMethod.COMPARED)
+    disk = story.upload(job, sampling=MISSED)
+    assert (disk.read_method, disk.clusters_missed) == (ReadMethod.COMPARED, 2)
+    assert story.context(job).tracking_distrusted_job_id == job.id
 
 
 @pytest.mark.parametrize("planned", [ReadMethod.CHANGED, ReadMethod.COMPARED])
@@ -105,7 +115,8 @@ def test_full_after_a_miss_keeps_the_distrust(story: Story) -> None:
         (ReadMethod.CHANGED, {"method": ReadMethod.COMPARED, "full_reason": "why"}),
         (ReadMethod.CHANGED, {"method": ReadMethod.CHANGED, "sampling": MISSED}),
         (ReadMethod.CHANGED, {"sampling": MISSED}),
-        (ReadMethod.COMPARED, {"sampling": CLEAN}),
+        (ReadMethod.ALLOCATED, {"sampling": MISSED}),
+        (ReadMethod.COMPARED, {"sampling": SamplingFacts(CLUSTERS + 1, 0, 0, 0)}),
         (ReadMethod.CHANGED, {"sampling": SamplingFacts(CLUSTERS + 1, 0, 0, 0)}),
         (ReadMethod.CHANGED, {"sampling": SamplingFacts(64, 2**63, 0, 0)}),
         (
