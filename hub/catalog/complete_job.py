@@ -7,10 +7,14 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
-from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
-from hub.catalog.tracking_trust import restore_trust
+from hub.catalog.tracking_trust import (
+    distrust_tracking,
+    lock_trust,
+    restore_trust,
+    tells_of_a_miss,
+)
 from hub.errors import JobEnded, ProtocolViolation
 from hub.jobs.states import Event, Status, sources, target
 
@@ -41,11 +45,13 @@ def complete_job(
 ) -> bool:
     """Make a job a restore point. False when it was one already: nothing is changed then.
 
+    A warning of changes that tracking missed makes the VM's tracking distrusted.
     Raises JobNotFound, JobEnded, ProtocolViolation; the caller's transaction is
     then rolled back and no row has moved.
     """
     # Of two completions the second one looks when the first one has committed.
-    lock_context_of(session, job_id)
+    missed = tells_of_a_miss(warnings)
+    context_ids = lock_trust(session, job_id, missed=missed)
     job = require_sealed(session, job_id)
     if job.status is Status.COMPLETED:
         return False
@@ -89,6 +95,8 @@ def complete_job(
     )
     if job_moved != 1:
         raise JobEnded(job_id, "ended meanwhile")
+    if missed:
+        distrust_tracking(session, context_ids, job_id, now)
     restore_trust(session, job)
     session.execute(
         update(VmBackupContext)

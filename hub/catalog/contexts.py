@@ -1,14 +1,15 @@
 """Contexts: one VM in one repository."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from hub.catalog.ids import INSERT_ATTEMPTS, candidates
 from hub.catalog.models import BackupJob, VmBackupContext
@@ -140,6 +141,36 @@ def lock_context_of(session: Session, job_id: str) -> str:
     except ContextNotFound as error:
         raise JobNotFound(job_id) from error
     return context_id
+
+
+def lock_contexts_of_vm(session: Session, job_id: str) -> list[str]:
+    """Lock the contexts that the job's VM has in all repositories; their ids. Raises JobNotFound.
+
+    One by one, in the order of their ids, and before any other row: a transaction
+    that holds one context's lock and rows never waits for another context's. One that
+    is added or adopted meanwhile is not among them: it has nothing yet to build on.
+    """
+    own = aliased(VmBackupContext)
+    found = session.scalars(
+        select(VmBackupContext.context_id)
+        .join(
+            own,
+            and_(
+                own.site == VmBackupContext.site,
+                own.instance_uuid == VmBackupContext.instance_uuid,
+            ),
+        )
+        .join(BackupJob, BackupJob.vm_backup_context_id == own.context_id)
+        .where(BackupJob.id == job_id)
+    ).all()
+    locked: list[str] = []
+    for context_id in sorted(found):
+        with suppress(ContextNotFound):  # deleted meanwhile
+            lock_context(session, context_id)
+            locked.append(context_id)
+    if not locked:
+        raise JobNotFound(job_id)
+    return locked
 
 
 def sites_of_vm(session: Session, vm: str, site: str) -> Sequence[str]:

@@ -8,11 +8,11 @@ from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from hub.catalog.compare_and_set import rows_moved
-from hub.catalog.contexts import lock_context_of
 from hub.catalog.file_removals import request_removals
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob, VmBackupContext, WarningFacts
 from hub.catalog.queries import find_job
 from hub.catalog.repositories import lock_repository
+from hub.catalog.tracking_trust import distrust_tracking, lock_trust, tells_of_a_miss
 from hub.jobs.states import LIVE, Event, Status, sources, target
 
 
@@ -30,14 +30,17 @@ def end_job(
     """Move a live job and its disks to failed or cancelled.
 
     `event` is FAILED or CANCELLED. `with_files`: what it wrote is noted for
-    removal. False when the job had ended before: only warnings are added then.
+    removal. A warning of changes that tracking missed makes the VM's tracking
+    distrusted. False when the job had ended before: only warnings, and what follows
+    from them, are recorded then.
     Raises JobNotFound.
     """
     message = message[:MAX_TEXT_CHARS]
     if with_files:
         # The note locks this row, too: in the order of all writers.
         lock_repository(session, find_job(session, job_id).repository_id)
-    lock_context_of(session, job_id)
+    missed = tells_of_a_miss(warnings)
+    context_ids = lock_trust(session, job_id, missed=missed)
     job = find_job(session, job_id)
     if warnings:
         session.execute(
@@ -46,6 +49,8 @@ def end_job(
             .values(warnings=[*job.warnings, *warnings])
             .execution_options(synchronize_session=False)
         )
+    if missed:
+        distrust_tracking(session, context_ids, job_id, now)
     sums = session.execute(
         select(
             func.coalesce(func.sum(BackupDisk.bytes_planned), 0),

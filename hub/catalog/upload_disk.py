@@ -1,5 +1,6 @@
 """A disk's row while its clusters arrive: upload begun, sealed, broken."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
@@ -8,11 +9,10 @@ from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.catalog.compare_and_set import rows_moved
-from hub.catalog.contexts import lock_context_of
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk, BackupJob
 from hub.catalog.queries import find_disk
 from hub.catalog.read_methods import ReadInFact, read_in_fact
-from hub.catalog.tracking_trust import distrust_tracking
+from hub.catalog.tracking_trust import distrust_tracking, lock_trust
 from hub.errors import DiskNotUploadable, JobEnded, ProtocolViolation
 from hub.jobs.states import BackupType, ReadMethod, Status
 from sendense.clusters import cluster_count
@@ -72,13 +72,14 @@ def begin_upload(
     """Take the disk for an upload; a sealed one is returned as it is, to be answered again.
 
     `full_instead` clears the row's base before its layer exists, and warns. `method`
-    None means as planned. A sample that found missed clusters makes the context's
-    tracking distrusted, whatever becomes of the job. `repeated`: this caller tried
+    None means as planned. A sample that found missed clusters makes the VM's tracking
+    distrusted, whatever becomes of the job. `repeated`: this caller tried
     before and does not know how it ended, so that a disk that is taken already is its
     own. Raises JobNotFound, DiskNotFound, JobEnded, DiskNotUploadable, ProtocolViolation.
     """
     # One after the other: the job's warnings and type are of all its disks.
-    context_id = lock_context_of(session, job_id)
+    missed = sampling is not None and sampling.clusters_missed > 0
+    context_ids = lock_trust(session, job_id, missed=missed)
     disk = find_disk(session, job_id, disk_index)
     if disk.sealed_at is not None and disk.status in (Status.RUNNING, Status.COMPLETED):
         return disk
@@ -112,8 +113,8 @@ def begin_upload(
     if moved != 1:
         raise JobEnded(job_id, "ended meanwhile")
     _leave_plan(session, disk, fact)
-    if found.clusters_missed:
-        distrust_tracking(session, context_id, job_id, now)
+    if missed:
+        distrust_tracking(session, context_ids, job_id, now)
     session.flush()
     return session.scalars(
         select(BackupDisk)
@@ -129,12 +130,13 @@ def seal_disk(session: Session, disk_id: int, facts: SealedFacts, now: datetime)
     Raises JobEnded when its job is no longer running.
     """
     missed = facts.clusters_missed
-    job_id = context_id = ""
+    job_id = ""
+    context_ids: Sequence[str] = ()
     if missed:
         job_id = session.scalars(
             select(BackupDisk.backup_job_id).where(BackupDisk.id == disk_id)
         ).one()
-        context_id = lock_context_of(session, job_id)
+        context_ids = lock_trust(session, job_id, missed=True)
     values = asdict(facts) | {
         "clusters_missed": case(
             (BackupDisk.clusters_missed > missed, BackupDisk.clusters_missed), else_=missed
@@ -152,7 +154,7 @@ def seal_disk(session: Session, disk_id: int, facts: SealedFacts, now: datetime)
     )
     if moved == 1:
         if missed:
-            distrust_tracking(session, context_id, job_id, now)
+            distrust_tracking(session, context_ids, job_id, now)
         return
     disk = session.scalars(select(BackupDisk).where(BackupDisk.id == disk_id)).one()
     told = (disk.qcow2_path, disk.root_digest)

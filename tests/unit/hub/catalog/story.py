@@ -131,14 +131,28 @@ class Story:
             )
             seal_disk(session, disk.id, facts, self.now())
 
-    def complete(self, job: BackupJob) -> bool:
+    def complete(self, job: BackupJob, warnings: Sequence[WarningFacts] = ()) -> bool:
         with self.catalog.write() as session:
-            return complete_job(session, job.id, warnings=[], now=self.now())
+            return complete_job(session, job.id, warnings=warnings, now=self.now())
 
-    def fail(self, job: BackupJob, event: Event = Event.FAILED) -> bool:
+    def fail(
+        self,
+        job: BackupJob,
+        event: Event = Event.FAILED,
+        *,
+        warnings: Sequence[WarningFacts] = (),
+        with_files: bool = False,
+    ) -> bool:
         with self.catalog.write() as session:
             return end_job(
-                session, job.id, event, reason="BROKEN", message="it broke", now=self.now()
+                session,
+                job.id,
+                event,
+                reason="BROKEN",
+                message="it broke",
+                warnings=warnings,
+                with_files=with_files,
+                now=self.now(),
             )
 
     def whole(

@@ -6,17 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hub.catalog.bases import FrozenDisk
+from hub.catalog.contexts import VmIdentity
 from hub.catalog.delete_jobs import delete_job
-from hub.catalog.models import BackupJob
+from hub.catalog.models import BackupJob, WarningFacts
+from hub.catalog.repositories import add_repository
 from hub.catalog.upload_disk import SamplingFacts
 from hub.jobs.states import BackupType, Event, ReadMethod
 from tests.unit.hub.catalog.conftest import NOON, Clock
-from tests.unit.hub.catalog.story import PGTEST, Story, frozen
+from tests.unit.hub.catalog.story import Story, frozen
 
 pytestmark = pytest.mark.hostile
 WAIT_S = 30
 MISSED = SamplingFacts(70, 900, 42, clusters_missed=2)
 CLEAN = SamplingFacts(70, 900, 42, clusters_missed=0)
+OF_A_MISS: WarningFacts = {
+    "code": "CBT_MISSED_CHANGES",
+    "message": "changed block tracking missed 2 clusters",
+    "disk_label": "Hard disk 1",
+}
+OTHER_VM = VmIdentity(site="lab", instance_uuid="uuid-2", moref="vm-2", name="pgtest2")
 
 
 def lied(story: Story, *disks: FrozenDisk) -> BackupJob:
@@ -181,13 +189,108 @@ def test_misses_of_all_disks_at_once_are_recorded_while_others_are_sealed(story:
     assert distrust(story, liar) == (NOON, liar.id)
 
 
-def test_other_contexts_go_on_trusting(story: Story) -> None:
-    story.whole(repository="repo-other")
-    story.whole()
-    liar = lied(story, frozen())
-    story.complete(liar)
-    other = story.whole(repository="repo-other")
-    assert methods(other) == [ReadMethod.CHANGED]
-    assert other.context.instance_uuid == PGTEST.instance_uuid
-    assert distrust(story, other) == (None, None)
+@pytest.mark.parametrize("event", [Event.FAILED, Event.CANCELLED])
+@pytest.mark.parametrize("late", [False, True], ids=["ending", "ended"])
+def test_miss_that_only_a_warning_tells_of_is_distrusted(
+    story: Story, event: Event, late: bool
+) -> None:
+    """The job ended before the upload of the disk began, or before its agent was heard."""
+    good = story.whole()
+    liar = story.start()
+    story.open(liar)
+    if late:
+        assert story.fail(liar, event)
+    assert story.fail(liar, event, warnings=[OF_A_MISS], with_files=True) is not late
     assert distrust(story, liar) == (NOON, liar.id)
+    after = story.whole()
+    assert after.disks[0].base_disk_id == good.disks[0].id
+    assert methods(after) == [ReadMethod.COMPARED]
+    assert distrust(story, after) == (None, None)
+
+
+def test_job_completed_with_a_warning_of_a_miss_restores_no_trust(story: Story) -> None:
+    """Not even when it read every disk whole."""
+    story.whole()
+    liar = story.start()
+    story.open(liar)
+    story.seal(liar, method=ReadMethod.COMPARED)
+    assert story.complete(liar, [OF_A_MISS])
+    assert distrust(story, liar) == (NOON, liar.id)
+    assert methods(story.whole()) == [ReadMethod.COMPARED]
+    assert distrust(story, liar) == (None, None)
+
+
+def test_other_warnings_cost_no_trust(story: Story) -> None:
+    story.whole()
+    job = story.start()
+    story.open(job)
+    story.fail(job, warnings=[OF_A_MISS | {"code": "COMPARED_INSTEAD_OF_TRACKING"}])
+    assert distrust(story, job) == (None, None)
+
+
+@pytest.mark.parametrize("told_by", ["sample", "seal", "failure", "completion"])
+def test_miss_is_the_vms_and_every_repository_looks_at_all_by_itself(
+    story: Story, told_by: str
+) -> None:
+    other = story.whole(repository="repo-other")
+    stranger = story.whole(vm=OTHER_VM)
+    story.whole()
+    liar = story.start()
+    story.open(liar)
+    match told_by:
+        case "sample":
+            story.upload(liar, method=ReadMethod.COMPARED, sampling=MISSED)
+            story.fail(liar)
+        case "seal":
+            story.seal(liar, clusters_missed=1)
+            story.fail(liar)
+        case "failure":
+            story.fail(liar, warnings=[OF_A_MISS])
+        case "completion":
+            story.seal(liar)
+            story.complete(liar, [OF_A_MISS])
+    assert distrust(story, liar) == distrust(story, other) == (NOON, liar.id)
+    assert distrust(story, stranger) == (None, None)
+    assert methods(story.whole()) == [ReadMethod.COMPARED]
+    assert distrust(story, liar) == (None, None)
+    assert distrust(story, other) == (NOON, liar.id)
+    after = story.whole(repository="repo-other")
+    assert methods(after) == [ReadMethod.COMPARED]
+    assert liar.id in after.warnings[0]["message"]
+    assert distrust(story, other) == (None, None)
+    for repository in ("repo-default", "repo-other"):
+        assert methods(story.whole(repository=repository)) == [ReadMethod.CHANGED]
+
+
+def test_misses_in_all_repositories_at_once_end_in_no_deadlock(story: Story) -> None:
+    """Each transaction locks the contexts of all; others lock one, and its repository's row."""
+    with story.catalog.write() as session:
+        add_repository(
+            session,
+            repository_id="repo-third",
+            name="third",
+            path="/third",
+            default=False,
+            now=NOON,
+        )
+    repositories = ("repo-default", "repo-other", "repo-third")
+    barrier = threading.Barrier(len(repositories))
+
+    def lives(repository: str) -> BackupJob:
+        story.whole(repository=repository)
+        for last in range(4):
+            barrier.wait(WAIT_S)
+            job = story.start(repository=repository)
+            story.open(job)
+            story.seal(job, method=ReadMethod.COMPARED, clusters_missed=2)
+            if last % 2:
+                assert story.fail(job, warnings=[OF_A_MISS], with_files=True)
+            else:
+                assert story.complete(job, [OF_A_MISS])
+        return job
+
+    with ThreadPoolExecutor(len(repositories)) as pool:
+        jobs = [done.result(WAIT_S) for done in [pool.submit(lives, one) for one in repositories]]
+    finders = {distrust(story, job) for job in jobs}
+    assert len(finders) == 1
+    assert finders <= {(NOON, job.id) for job in jobs}

@@ -104,6 +104,20 @@ def test_miss_is_remembered_although_the_job_failed(hub: RunningHub, agent: Fake
     assert plan.read_method == pb.READ_METHOD_COMPARED
 
 
+def test_miss_is_remembered_although_the_job_failed_before_any_upload(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    first = backed_up(hub, agent, "ABCD", 1)
+    job_id, _ = planned(hub, agent, FakeDisk("ABXD", change_id="52 aa/2"))
+    told = {"code": "CBT_MISSED_CHANGES", "message": "missed 1", "disk_label": "Hard disk 1"}
+    error = {"reason": "X", "message": "it broke"}
+    agent.send(job_failed={"job_id": job_id, "error": error, "warnings": [told]})
+    assert hub.wait(job_id).status == pb.BACKUP_STATUS_FAILED
+    assert context_of(hub, first).tracking_distrusted_job_id == job_id
+    _, (plan,) = planned(hub, agent, FakeDisk("ABXD", change_id="52 aa/3"))
+    assert plan.read_method == pb.READ_METHOD_COMPARED
+
+
 def test_disk_that_is_to_be_compared_is_not_read_by_tracking(
     hub: RunningHub, agent: FakeAgent
 ) -> None:
