@@ -1,19 +1,18 @@
 """How a disk is read: region by region, with what the base holds there."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import numpy as np
 
-from agent.areas import Area, by_region, total_bytes, whole_disk
+from agent.areas import Area, by_region, merge, total_bytes, whole_disk
 from agent.base_digests import BaseDigests
-from agent.cluster_sets import areas_of
+from agent.cluster_sets import ClusterSet, areas_of
 from agent.digest_words import differ
 from agent.missed_changes import MissedChanges
-from sendense.clusters import CLUSTER_BYTES, DIGEST_BYTES, REGION_BYTES, ZERO_DIGEST
+from sendense.clusters import CLUSTER_BYTES, ZERO_DIGEST
 from sendense.v1 import backup_pb2
 
 
@@ -37,9 +36,8 @@ class ReadPlan:
     """How one disk is read, and what the hub is told of that as its upload begins."""
 
     method: backup_pb2.ReadMethod
-    bytes_planned: int
-    regions: Callable[[], Regions]
-    """Reads in ascending order, all of `bytes_planned`; the same at each call."""
+    areas: Sequence[Area]
+    """All that is read (areas.to_clusters)."""
     base: BaseDigests | None = None
     """What `regions` asks; closing it ends them."""
     full_reason: str = ""
@@ -48,12 +46,15 @@ class ReadPlan:
     """Why the disk is compared although tracking was to be used."""
     sampling: backup_pb2.DiskSampling | None = None
     missed: MissedChanges | None = None
-    """What tracking missed, when it missed something; hears of what differs from the base."""
+    """Hears of what differs from the base, where tracking told what would."""
 
     @classmethod
     def allocated(cls, areas: Sequence[Area]) -> Self:
         """Read these areas (areas.to_clusters) and send what is not zero."""
-        return cls(backup_pb2.READ_METHOD_ALLOCATED, total_bytes(areas), partial(_plain, areas))
+        return cls(backup_pb2.READ_METHOD_ALLOCATED, areas)
+
+    # The base is asked for all that an increment is built on before its upload begins:
+    # damage that showed later would fail this job, and each one after it on the same base.
 
     @classmethod
     def changed(cls, areas: Sequence[Area], base: BaseDigests) -> Self:
@@ -61,61 +62,43 @@ class ReadPlan:
 
         Raises what BaseDigests does.
         """
-        return cls._over(backup_pb2.READ_METHOD_CHANGED, base, partial(_changed, areas, base))
+        for _ in base.ask(by_region(areas)):
+            pass
+        return cls(backup_pb2.READ_METHOD_CHANGED, areas, base)
 
     @classmethod
-    def compared(cls, allocated: Sequence[Area], base: BaseDigests, capacity_bytes: int) -> Self:
+    def compared(cls, areas: Sequence[Area], base: BaseDigests, capacity_bytes: int) -> Self:
         """Read these areas and whatever the base has data for; send what is not in the base.
 
         Raises what BaseDigests does.
         """
-        return cls._over(
-            backup_pb2.READ_METHOD_COMPARED,
-            base,
-            partial(_compared, allocated, base, capacity_bytes),
-        )
+        more = _with_data(base, areas, capacity_bytes)
+        return cls(backup_pb2.READ_METHOD_COMPARED, merge([*areas, *more]), base)
 
-    @classmethod
-    def _over(
-        cls, method: backup_pb2.ReadMethod, base: BaseDigests, regions: Callable[[], Regions]
-    ) -> Self:
-        # The base is asked for all of it before the upload begins: damage that showed
-        # later would fail this job, and each one after it that builds on the same base.
-        planned = sum(total_bytes(region.areas) for region in regions())
-        return cls(method, planned, regions, base)
+    @property
+    def bytes_planned(self) -> int:
+        return total_bytes(self.areas)
 
+    def regions(self) -> Regions:
+        """Reads in ascending order, all of `areas`; the same at each call.
 
-def _plain(areas: Sequence[Area]) -> Regions:
-    for here in by_region(areas):
-        yield RegionRead(here, None)
-
-
-def _changed(areas: Sequence[Area], base: BaseDigests) -> Regions:
-    with closing(base.ask(by_region(areas))) as answers:
-        for here, digests in answers:
-            yield RegionRead(here, digests)
+        Raises what BaseDigests does.
+        """
+        regions = by_region(self.areas)
+        if self.base is None:
+            yield from (RegionRead(areas, None) for areas in regions)
+            return
+        with closing(self.base.ask(regions)) as answers:
+            for areas, digests in answers:
+                yield RegionRead(areas, digests)
 
 
-def _compared(allocated: Sequence[Area], base: BaseDigests, capacity_bytes: int) -> Regions:
-    pieces = by_region(allocated)
-    next_piece = next(pieces, None)
+def _with_data(base: BaseDigests, besides: Sequence[Area], capacity_bytes: int) -> list[Area]:
+    """The clusters outside of `besides` of which the base has something else than zeros."""
+    known = ClusterSet(besides)
+    found: list[Area] = []
     with closing(base.ask(by_region(whole_disk(capacity_bytes)))) as answers:
         for (region,), digests in answers:
-            here: list[Area] = []
-            if next_piece and next_piece[0].start // REGION_BYTES == region.start // REGION_BYTES:
-                here, next_piece = next_piece, next(pieces, None)
-            read = _worth_reading(region, digests, here, capacity_bytes)
-            if read.areas:
-                yield read
-
-
-def _worth_reading(
-    region: Area, digests: bytes, allocated: list[Area], capacity_bytes: int
-) -> RegionRead:
-    """The clusters of a region that are allocated, or of which the base has data."""
-    wanted = differ(digests, ZERO_DIGEST)
-    first = region.start // CLUSTER_BYTES
-    for area in allocated:
-        wanted[area.start // CLUSTER_BYTES - first : -(-area.end // CLUSTER_BYTES) - first] = True
-    held = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)[wanted]
-    return RegionRead(areas_of(np.flatnonzero(wanted) + first, capacity_bytes), held.tobytes())
+            numbers = np.flatnonzero(differ(digests, ZERO_DIGEST)) + region.start // CLUSTER_BYTES
+            found += areas_of(numbers[~known.contains(numbers)], capacity_bytes)
+    return found

@@ -55,7 +55,7 @@ def session(hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm) -> It
 @pytest.fixture
 def thorough(hub: RecordingHub, settings: VsphereSettings, vm: SimulatedVm) -> Iterator[HubSession]:
     """An agent that samples everything that tracking calls unchanged."""
-    with RunningAgent(hub, settings, sample_fraction=1.0):
+    with RunningAgent(hub, settings, sample_least=len(BEFORE) // K + 1):
         yield hub.next_session()
 
 
@@ -101,10 +101,10 @@ def test_increment_tells_how_far_tracking_was_checked(
     assert upload.open.read_method == backup_pb2.READ_METHOD_CHANGED
     assert upload.sizes.keys() == {70}
     sampling = upload.open.sampling
-    # 64 of the allocated ones, and some of the disk's start, around the change and outside.
-    assert 64 < sampling.clusters_sampled <= 64 + 16 + 2 + 16
-    assert sampling.clusters_drawn_from == 64 + 20 + 1
-    assert 1 <= sampling.undetected_clusters_bound < sampling.clusters_drawn_from
+    # 64 of the allocated ones and of the others, and some of the start and beside the change.
+    assert 2 * 64 <= sampling.clusters_sampled <= 2 * 64 + 16 + 2
+    assert sampling.clusters_drawn_from == 200 - 1
+    assert 1 < sampling.undetected_clusters_bound < sampling.clusters_drawn_from
     assert sampling.clusters_missed == 0
     assert finish_of(upload).bytes_unchanged == 0
 
@@ -235,7 +235,8 @@ def test_rows_4_and_10_disk_is_compared_when_tracking_cannot_be_used(
     assert disk.label in upload.open.read_reason
     assert why in upload.open.read_reason
     assert not upload.open.full_instead
-    assert not upload.open.HasField("sampling")
+    # What the host calls unallocated, but for what was trimmed and is read.
+    assert upload.open.sampling.clusters_drawn_from == 200 - 64 - 20 - 1
     assert upload.sizes.keys() == {5, 20, 21}
     assert restored(hub, "job-2", BEFORE) == disk.content
     simulated.faults.assert_all_fired()
@@ -253,7 +254,10 @@ def test_rows_14_and_15_planned_comparison_reads_what_is_allocated_or_in_the_bas
     upload = hub.uploads["job-2", 0]
     assert upload.open.read_method == backup_pb2.READ_METHOD_COMPARED
     assert upload.open.read_reason == ""  # the hub knows why
-    assert not upload.open.HasField("sampling")
+    sampling = upload.open.sampling
+    assert sampling.clusters_drawn_from == 200 - 64 - 20 - 1 - 1
+    assert 64 <= sampling.clusters_sampled < sampling.clusters_drawn_from
+    assert 1 < sampling.undetected_clusters_bound < sampling.clusters_drawn_from
     assert upload.sizes.keys() == {*range(64), 130, 180}
     assert upload.open.bytes_planned == (64 + 20 + 1) * K + TAIL_BYTES
     assert finish_of(upload).bytes_unchanged == 19 * K + TAIL_BYTES
@@ -304,7 +308,7 @@ def test_base_found_damaged_after_a_miss_makes_a_full_that_still_tells_of_the_mi
     def damaged_when_compared(
         request: upload_pb2.BaseDigestsRequest, context: grpc.ServicerContext
     ) -> None:
-        if len(hub.digests_asked) > 1:  # the first is about the sample
+        if len(hub.digests_asked) > 1:  # tracking told of nothing: the first is about the sample
             abort_with(context, LayerDamaged())
 
     hub.before_digests = damaged_when_compared
@@ -332,12 +336,77 @@ def test_wrong_allocation_is_noticed_and_told_and_not_used(
     upload = hub.uploads["job-2", 0]
     before = bytes(len(BEFORE)) if method == "allocated" else BEFORE
     assert restored(hub, "job-2", before) == disk.content
+    assert upload.open.bytes_planned == finish_of(upload).bytes_read == len(BEFORE)
+    # Nothing is left out any more.
+    sampling = upload.open.sampling
+    assert (sampling.clusters_drawn_from, sampling.undetected_clusters_bound) == (0, 1)
+    assert sampling.clusters_sampled > 0
+    assert sampling.clusters_missed == 0
     if method == "changed":
-        # Tracking told the truth: what it is measured by is the whole disk.
-        assert upload.open.read_method == backup_pb2.READ_METHOD_CHANGED
-        assert upload.open.sampling.clusters_drawn_from == 200 - 50
-    else:
-        assert upload.open.bytes_planned == len(BEFORE)
+        assert upload.open.read_method == backup_pb2.READ_METHOD_COMPARED
+        assert upload.open.read_reason == "the host called clusters unallocated that hold data"
+
+
+def test_row_11_trim_that_tracking_missed_is_found_among_what_is_unallocated_now(
+    hub: RecordingHub, simulated: SimulatedSite, thorough: HubSession, vm: SimulatedVm
+) -> None:
+    base = full(hub, thorough, vm)
+    disk = vm.disks[0]
+    disk.trim(20 * K, 4 * K)
+    disk.write(130 * K, b"changed")
+    lie = simulated.faults.set("cbt-omit", offset=20 * K, length=4 * K)
+    (warning,) = increment(thorough, vm, base)
+    assert lie.fired
+    assert warning.code == "CBT_MISSED_CHANGES"
+    upload = hub.uploads["job-2", 0]
+    assert upload.open.read_method == backup_pb2.READ_METHOD_COMPARED
+    assert upload.open.sampling.clusters_missed == 4
+    assert upload.sizes == {20: 0, 21: 0, 22: 0, 23: 0, 130: upload.sizes[130]}
+    assert restored(hub, "job-2", BEFORE) == disk.content
+
+
+@pytest.mark.parametrize("used", ["changed", "compared", "allocated"])
+def test_area_that_tracking_tells_of_and_the_host_denies_is_read_however_the_disk_is(
+    hub: RecordingHub, simulated: SimulatedSite, thorough: HubSession, vm: SimulatedVm, used: str
+) -> None:
+    """No sample can find it: it is drawn from what tracking did not tell of."""
+    base = full(hub, thorough, vm)
+    disk = vm.disks[0]
+    disk.write(90 * K, cluster_of("Z"))  # zeros in the base
+    denial = simulated.faults.set("allocation-wrong", offset=90 * K, length=K)
+    if used == "compared":
+        simulated.faults.set("cbt-omit", offset=5 * K, length=K)
+        disk.write(5 * K, b"missed")
+    elif used == "allocated":
+        hub.bases.clear()
+    warnings = increment(thorough, vm, base)
+    assert denial.fired
+    assert [w.code for w in warnings] == ["CBT_MISSED_CHANGES"] * (used == "compared")
+    upload = hub.uploads["job-2", 0]
+    method = backup_pb2.ReadMethod.Name(upload.open.read_method)
+    assert method == f"READ_METHOD_{used.upper()}"
+    assert upload.open.full_instead == (used == "allocated")
+    before = bytes(len(BEFORE)) if used == "allocated" else BEFORE
+    assert restored(hub, "job-2", before) == disk.content
+
+
+def test_data_that_the_base_lacks_is_stored_once_a_sample_has_seen_it(
+    hub: RecordingHub, simulated: SimulatedSite, thorough: HubSession, vm: SimulatedVm
+) -> None:
+    """As after a full that the allocation misled; tracking has nothing to tell of it."""
+    disk = vm.disks[0]
+    disk.write(90 * K, cluster_of("Z"))
+    base = back_up(thorough, vm, "job-1", None).disks[0].change_id
+    hub.bases["job-2", 0] = BEFORE
+    simulated.faults.set("allocation-wrong", offset=90 * K, length=K)
+    warnings = increment(thorough, vm, base)
+    simulated.faults.assert_all_fired()
+    assert {w.code for w in warnings} == {"ALLOCATION_WRONG", "CBT_MISSED_CHANGES"}
+    upload = hub.uploads["job-2", 0]
+    assert upload.open.read_method == backup_pb2.READ_METHOD_COMPARED
+    assert "unallocated" in upload.open.read_reason
+    assert upload.sizes.keys() == {90}
+    assert restored(hub, "job-2", BEFORE) == disk.content
 
 
 def test_unknown_allocation_means_the_whole_disk(

@@ -92,6 +92,7 @@ def test_comparison_reads_what_is_allocated_or_has_data_in_the_base(
     assert plan.bytes_planned == sum(total_bytes(read.areas) for read in reads)
     # Once to see the base whole before the upload, once for the upload.
     assert base.questions == 2
+    assert list(plan.regions()) == reads
 
 
 @property_of
