@@ -15,9 +15,8 @@ from tests.end_to_end.restores import Restorer, Witness
 MIB = 1 << 20
 
 
-# The first 16 check that what is not allocated is zero. Then 2 MiB each; enough for
-# frames to reach the hub and for some to be on their way.
-READS_BEFORE_HOLD = 16 + 16
+# Of a host's answers: whatever was sampled before, enough frames have reached the hub then.
+HOLD_AT_BYTE = 48 * MIB
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def vm(site: SimulatedSite) -> SimulatedVm:
 
 def _in_mid_read(site: SimulatedSite, client: Client) -> str:
     """A job of which the hub has some data, and whose next read the host holds back."""
-    site.faults.hold_reads(READS_BEFORE_HOLD)
+    site.faults.set("nfc-stall", at_byte=HOLD_AT_BYTE)
     job = client.start_backup("victim")
     for state in client.watch(job.job_id):
         if state.bytes_transferred > 0:

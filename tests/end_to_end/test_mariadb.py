@@ -26,8 +26,8 @@ from tests.mariadb_server import MariadbServer
 pytestmark = pytest.mark.mariadb
 MIB = 1 << 20
 COMPLETED, FAILED = pb.BACKUP_STATUS_COMPLETED, pb.BACKUP_STATUS_FAILED
-# 2 MiB each; enough for frames to reach the hub and for some to be on their way.
-READS_BEFORE_HOLD = 16
+# Of a host's answers: whatever was sampled before, enough frames have reached the hub then.
+HOLD_AT_BYTE = 48 * MIB
 WAITING = "SELECT id FROM information_schema.processlist WHERE state = 'User lock'"
 
 
@@ -124,7 +124,7 @@ def test_backup_during_which_the_server_crashes_and_returns_ends_cleanly(
     content = random.Random(3).randbytes(96 * MIB)
     vm = site.add_vm("victim", disks=[DiskSpec(capacity_bytes=128 * MIB, content=content)])
     agent.start()
-    site.faults.hold_reads(READS_BEFORE_HOLD)
+    site.faults.set("nfc-stall", at_byte=HOLD_AT_BYTE)
     job_id = client.start_backup("victim").job_id
     wait_for("some of the job has arrived", lambda: hub.files())
     mariadb.kill()

@@ -14,7 +14,8 @@ from tests.sdk.conftest import Example
 
 MIB = 1 << 20
 END_TIMEOUT_S = 60
-READS_BEFORE_HOLD = 16  # 2 MiB each: the hub has some data then
+# Of a host's answers: whatever was sampled before, enough frames have reached the hub then.
+HOLD_AT_BYTE = 48 * MIB
 
 
 def _ended(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
@@ -89,7 +90,7 @@ def test_an_example_outlives_a_restart_of_the_hub_and_tells_why_the_job_failed(
     content = random.Random(3).randbytes(96 * MIB)
     site.add_vm("victim", disks=[DiskSpec(128 * MIB, content=content)])
     agent.start()
-    site.faults.hold_reads(READS_BEFORE_HOLD)
+    site.faults.set("nfc-stall", at_byte=HOLD_AT_BYTE)
     process = example("--hub", hub.address, "victim")
     wait_for(
         "a job with data",
