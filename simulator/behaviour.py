@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from simulator.disks.tracking import RevertedTracking
+
 DEFAULT_SLICE_BYTES = 32 << 30  # of disk that one QueryChangedDiskAreas covers
 LARGEST_SLICE_AREAS = 2000
 LARGEST_BUFFER_BYTES = 2 << 20
@@ -42,11 +44,7 @@ class Behaviour:
     nfc_idle_s: float = 900  # a reader that is silent for longer is dropped
     nfc_send_s: float = 60  # a reader that takes nothing for longer is dropped
     shuffle_fragments: bool = False  # read replies out of order, requests interleaved
-    # Each link has its own tracking file; a revert goes on from the frozen link's. So the
-    # uuid stays, what was tracked since the snapshot is forgotten, and sequence numbers
-    # repeat: a change id from after the snapshot looks valid and is answered too little.
-    # False: the tracking starts over with a new uuid, as is documented.
-    revert_keeps_tracking: bool = False
+    reverted_tracking: RevertedTracking = "new"  # what a revert makes of change tracking
 
     @property
     def site(self) -> Flavour:

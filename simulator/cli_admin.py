@@ -137,7 +137,10 @@ def revert(
     name: Annotated[str, typer.Argument(help="Name or managed object id of the snapshot.")],
     control: ControlPath,
 ) -> None:
-    """Revert a VM to a snapshot. It is powered off afterwards; change tracking starts anew."""
+    """Revert a VM to a snapshot. It is powered off afterwards.
+
+    What becomes of change tracking is a setting of the site: reverted_tracking.
+    """
     answer = ask_simulator(control, "revert", vm=vm, snapshot=name)
     typer.echo(f"{vm} is at {answer['snapshot']}")
 

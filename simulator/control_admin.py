@@ -119,7 +119,7 @@ class AdminCommands:
     def _revert(self, request: Answer) -> Answer:
         vm = self._vm(request)
         snapshot = self._find_snapshot(vm, str(request["snapshot"]))
-        vm.revert(snapshot, keeps_tracking=self._site.behaviour.revert_keeps_tracking)
+        vm.revert(snapshot, tracking=self._site.behaviour.reverted_tracking)
         return {"snapshot": snapshot.name}
 
     def _change_certificate(self, request: Answer) -> Answer:

@@ -12,6 +12,7 @@ from simulator.changed_areas import ChangedArea, TrackedDisk, changed_areas, tra
 from simulator.devices import Devices
 from simulator.disks.disk import DiskBusy, DiskSpec, SimulatedDisk
 from simulator.disks.link import ChainView, Link
+from simulator.disks.tracking import REVERTED_TRACKING, RevertedTracking
 from simulator.faults.api_kinds import ConsolidationNeeded
 from simulator.faults.board import FaultBoard
 from simulator.faults.kind import Place
@@ -292,13 +293,14 @@ class SimulatedVm:
         finally:
             self.touched()
 
-    def revert(self, snapshot: Snapshot, *, keeps_tracking: bool = False) -> None:
+    def revert(self, snapshot: Snapshot, *, tracking: RevertedTracking = "new") -> None:
         """Go back to a snapshot: bytes, disks and their places, whether changes are tracked.
 
-        Tracking is reset: changes across a revert are not known.
-
-        `keeps_tracking`: it goes back with the disks instead, where the snapshot had it.
+        `tracking` is what becomes of it where the snapshot had it; elsewhere it is reset.
+        Raises ValueError for another word.
         """
+        if tracking not in REVERTED_TRACKING:
+            raise ValueError(f"tracking {tracking!r} is none of {', '.join(REVERTED_TRACKING)}")
         with self.lock:
             self._stun()
             self._last_link += 1
@@ -307,8 +309,8 @@ class SimulatedVm:
             for frozen in snapshot.disks:
                 disk = frozen.disk
                 disk.revert(self._last_link, snapshot.links[frozen.key])
-                if keeps_tracking and frozen.tracking and frozen.change_id:
-                    disk.tracking_goes_back(frozen.tracking, frozen.change_id)
+                if frozen.tracking and frozen.change_id:
+                    disk.revert_tracking(tracking, frozen.tracking, frozen.change_id)
                 else:
                     disk.reset_tracking()
             self.current_snapshot = snapshot

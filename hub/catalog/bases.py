@@ -51,11 +51,13 @@ def choose_base(
     context: VmBackupContext,
     last_job: BackupJob | None,
     disk: FrozenDisk,
+    other_snapshots: Sequence[str],
     layer_problem: Callable[[BackupDisk], str],
 ) -> BaseChoice:
     """The disk's row in the context's last completed job, when a layer can build on it.
 
     A disk is who its uuid and device key say, wherever it stands in the list.
+    `other_snapshots` are names of those that the VM has now beside the job's.
     `layer_problem` tells why nothing can be built on a disk's layer, or "". It is
     asked within a transaction: it looks up what was found out before.
     """
@@ -84,7 +86,7 @@ def choose_base(
         return _no_base(problem)
     problem = (
         (f"the disk grew {_sizes(base, disk)}" if base.capacity_bytes < disk.capacity_bytes else "")
-        or _revert_problem(last_job.other_snapshots)
+        or _revert_problem(last_job.other_snapshots, other_snapshots)
         or _tracking_problem(base.disk_change_id, disk.change_id)
         or tracking_doubt(context, last_job)
     )
@@ -121,20 +123,24 @@ def imported_problem(job_id: str) -> str:
     )
 
 
-def _revert_problem(snapshots: Sequence[str]) -> str:
-    """Why changes since a job taken while the VM had these other snapshots are unknown, or "".
+def _revert_problem(before: Sequence[str], now: Sequence[str]) -> str:
+    """Why other snapshots, at the last job or now, make changes since then unknown, or "".
 
-    A revert to one of them takes back changes of before the job, and a host may
-    go on with the same tracking uuid: the change query would miss them silently.
-    A snapshot made after the job is no danger: a revert to it goes back no further.
+    After a revert a host may go on with the same tracking uuid, and the change query
+    would miss changes silently. A revert to a snapshot of before the job takes back
+    changes that the job has. One to a snapshot made since goes back no further, but
+    what changed up to it may be forgotten when the tracking starts empty from there.
     """
-    if not snapshots:
-        return ""
-    names = ", ".join(repr(name) for name in snapshots)
-    return (
-        f"the last backup was made while the VM had the snapshot(s) {names}; "
-        "a revert to one could not be told"
-    )
+    new = [name for name in now if name not in before]
+    having = [
+        f"{when} the snapshot(s) {', '.join(repr(name) for name in names)}"
+        for when, names in (
+            ("the last backup was made while the VM had", before),
+            ("the VM has", new),
+        )
+        if names
+    ]
+    return f"{' and '.join(having)}; a revert to one could not be told" if having else ""
 
 
 def _tracking_problem(before: str, now: str) -> str:

@@ -45,7 +45,7 @@ def open_job(
     rows: list[BackupDisk] = []
     told: list[WarningFacts] = list(warnings)
     for disk in sorted(disks, key=lambda d: d.disk_index):
-        choice = _choice(session, job, last_job, disk, layer_problem)
+        choice = _choice(session, job, last_job, disk, other_snapshots, layer_problem)
         if choice.reason:
             warning = full_instead_warning if choice.base is None else compared_warning
             told.append(warning(disk.label, choice.reason))
@@ -79,6 +79,7 @@ def _choice(
     job: BackupJob,
     last_job: BackupJob | None,
     disk: FrozenDisk,
+    other_snapshots: Sequence[str],
     layer_problem: Callable[[BackupDisk], str],
 ) -> BaseChoice:
     """Its reason is what people are to be told."""
@@ -88,7 +89,7 @@ def _choice(
         # A first backup is full as a matter of course; it is news only to
         # somebody who asked for an increment, or had backups before.
         return BaseChoice(None, ReadMethod.ALLOCATED)
-    return choose_base(session, job.context, last_job, disk, layer_problem)
+    return choose_base(session, job.context, last_job, disk, other_snapshots, layer_problem)
 
 
 def full_instead_warning(label: str, reason: str) -> WarningFacts:

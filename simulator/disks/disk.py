@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from simulator.disks.link import ABSENT, DATA, GRAIN, ZERO, ChainView, Link, grains_of
 from simulator.disks.sparse import punch_hole, write_all
-from simulator.disks.tracking import ChangeId, ChangeTracking
+from simulator.disks.tracking import ChangeId, ChangeTracking, RevertedTracking
 
 DiskMode = Literal["persistent", "independent_persistent", "independent_nonpersistent"]
 
@@ -204,10 +204,19 @@ class SimulatedDisk:
             if self.tracking:
                 self.tracking = ChangeTracking(grains_of(self.capacity_bytes))
 
-    def tracking_goes_back(self, tracking: ChangeTracking, frozen: ChangeId) -> None:
-        """Tracking becomes what it was at a frozen moment: the uuid stays."""
+    def revert_tracking(
+        self, how: RevertedTracking, tracking: ChangeTracking, frozen: ChangeId
+    ) -> None:
+        """What a revert to the moment `frozen` of `tracking` makes of the disk's tracking."""
         with self.lock:
-            self.tracking = ChangeTracking.gone_back(tracking, frozen)
+            if how == "new":
+                self.reset_tracking()
+            elif how == "back":
+                self.tracking = ChangeTracking.gone_back(tracking, frozen)
+            else:
+                same = [one for one in (tracking, self.tracking) if one and one.uuid == frozen.uuid]
+                last = max(one.sequence for one in same)
+                self.tracking = ChangeTracking.emptied(tracking, last)
 
     def lease(self) -> None:
         """A reader opened one of the links: none is consolidated until it lets go."""

@@ -3,6 +3,7 @@
 import re
 import uuid
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,15 @@ import numpy.typing as npt
 _CHANGE_ID = re.compile(
     r"(?P<uuid>(?:[0-9a-f]{2} ){7}[0-9a-f]{2}-(?:[0-9a-f]{2} ){7}[0-9a-f]{2})/(?P<sequence>\d+)"
 )
+
+# What a revert does to tracking. "new": it starts over with a new uuid, as is documented.
+# "back": each link has its own tracking file, and the frozen link's goes on. So the uuid
+# stays, what was tracked since the snapshot is forgotten, and sequence numbers repeat: a
+# change id from after the snapshot looks valid and is answered too little.
+# "emptied": the uuid stays and the sequence advances, but all that was tracked is
+# forgotten: every change id from before the revert is answered too little.
+RevertedTracking = Literal["new", "back", "emptied"]
+REVERTED_TRACKING: tuple[RevertedTracking, ...] = ("new", "back", "emptied")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,14 @@ class ChangeTracking:
             if sequence <= frozen.sequence
         }
         return back
+
+    @classmethod
+    def emptied(cls, tracking: "ChangeTracking", last_sequence: int) -> "ChangeTracking":
+        """The same uuid, and no changes of before; numbers go on after `last_sequence`."""
+        empty = cls(len(tracking._changed))
+        empty.uuid = tracking.uuid
+        empty.sequence = last_sequence + 1
+        return empty
 
     @property
     def now(self) -> ChangeId:

@@ -194,9 +194,9 @@ class VmMethods:
 
     def _revert(self, context: Context, _arguments: dict[str, Any]) -> Any:
         vm, snapshot = self._snapshot(context.call.this)
-        keeps = self._behaviour.revert_keeps_tracking
+        tracking = self._behaviour.reverted_tracking
         return self._task(
-            context, vm, vm_reference(vm), lambda: vm.revert(snapshot, keeps_tracking=keeps)
+            context, vm, vm_reference(vm), lambda: vm.revert(snapshot, tracking=tracking)
         )
 
     def _consolidate(self, context: Context, _arguments: dict[str, Any]) -> Any:

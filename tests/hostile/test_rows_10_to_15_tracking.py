@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from simulator.disks.tracking import REVERTED_TRACKING, RevertedTracking
 from tests.hostile.guest import (
     ALLOCATED,
     CHANGED,
@@ -191,8 +192,10 @@ def test_row_14_tracking_is_not_enabled_over_snapshots_and_that_is_told(world: W
     assert world.vm.snapshots == [held]
 
 
-@pytest.mark.parametrize("keeps_tracking", [False, True], ids=["reset", "change-ids-look-valid"])
-def test_row_15_all_disks_are_compared_after_a_revert(world: World, keeps_tracking: bool) -> None:
+@pytest.mark.parametrize("tracking", REVERTED_TRACKING)
+def test_row_15_all_disks_are_compared_after_a_revert(
+    world: World, tracking: RevertedTracking
+) -> None:
     """Row 15: a VM was reverted to a snapshot between backups, and increments were wrong."""
     disks = [add_disk(world.vm), add_disk(world.vm)]
     world.completed()
@@ -202,7 +205,7 @@ def test_row_15_all_disks_are_compared_after_a_revert(world: World, keeps_tracki
     world.completed()
     for disk in disks:
         disk.write(15, 2)
-    world.vm.revert(held, keeps_tracking=keeps_tracking)
+    world.vm.revert(held, tracking=tracking)
     world.vm.power("poweredOn")
     for disk in disks:
         disk.content[:] = then[disk.uuid]
@@ -212,6 +215,27 @@ def test_row_15_all_disks_are_compared_after_a_revert(world: World, keeps_tracki
     assert codes(job).count("COMPARED_INSTEAD_OF_TRACKING") == 2
     assert_restores(world, job, frozen(*disks))
     assert [one.name for one in world.vm.snapshots] == ["before the update"]
+
+
+@pytest.mark.parametrize("tracking", REVERTED_TRACKING)
+def test_row_15_revert_to_a_snapshot_made_since_the_last_backup_loses_no_change(
+    world: World, tracking: RevertedTracking
+) -> None:
+    """Row 15: what changed up to the snapshot is forgotten when the map is empty afterwards."""
+    disk = add_disk(world.vm)
+    world.completed()
+    disk.write(3, 8)
+    held, then = world.vm.create_snapshot("before the update"), disk.frozen()
+    disk.write(15, 2)
+    world.vm.revert(held, tracking=tracking)
+    world.vm.power("poweredOn")
+    disk.content[:] = then
+    disk.write(40)
+    job = world.completed()
+    assert row(job, disk).read_method == COMPARED
+    assert "'before the update'" in row(job, disk).read_reason
+    assert own_length(world, job.job_id) == 9 * CLUSTER
+    assert_restores(world, job, frozen(disk))
 
 
 def own_length(world: World, job_id: str) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from simulator.disks.disk import DiskSpec, SimulatedDisk
+from simulator.disks.tracking import RevertedTracking
 from simulator.machines import SimulatedVm
 from simulator.snapshots import Snapshot
 from tests.model.disks import CLUSTER, Image, ModelDisk, clusters_of
@@ -135,10 +136,10 @@ class GuestVm:
         made = self.vm.create_snapshot(f"before update {self._names}")
         self.snapshots.append(UserSnapshot(made, self.images()))
 
-    def revert(self, index: int, *, keeps_tracking: bool) -> None:
-        """`keeps_tracking`: the change ids go back with the disks, and look valid afterwards."""
+    def revert(self, index: int, tracking: RevertedTracking) -> None:
+        """`tracking`: but for "new", change ids of before look valid afterwards."""
         chosen = self.snapshots[index % len(self.snapshots)]
-        self.vm.revert(chosen.snapshot, keeps_tracking=keeps_tracking)
+        self.vm.revert(chosen.snapshot, tracking=tracking)
         self.vm.power("poweredOn")
         self.disks = {uuid: ModelDisk.of(uuid, image) for uuid, image in chosen.images.items()}
         self.history = {uuid: DiskHistory() for uuid in self.disks}
@@ -158,7 +159,12 @@ class GuestVm:
         self.history = {uuid: DiskHistory(untracked=untracked) for uuid in self.disks}
 
     def calm_disks(self) -> set[str]:
-        """Those of which nothing happened, since the last backup, that tracking cannot tell of."""
+        """Those of which nothing happened, since the last backup, that tracking cannot tell of.
+
+        While there are snapshots nobody knows whether the VM was reverted.
+        """
+        if self.snapshots:
+            return set()
         return {uuid for uuid, one in self.history.items() if one == DiskHistory()}
 
     def _distrust(self, why: str) -> None:

@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from sendense import Backup, BackupStatus
+from simulator.disks.tracking import REVERTED_TRACKING, RevertedTracking
 from tests.model.administrator import CAPACITIES, DEEDS
 from tests.model.disks import CLUSTER, Image
 from tests.model.guest import MOST_DISKS, Act, GuestVm
@@ -98,9 +99,11 @@ class HostileSite(RuleBasedStateMachine):
         self.guest.take_snapshot()
 
     @precondition(lambda self: self.guest.snapshots)
-    @rule(index=INDEX, keeps_tracking=st.booleans())
-    def vm_is_reverted(self, index: int, keeps_tracking: bool) -> None:
-        self.guest.revert(index, keeps_tracking=keeps_tracking)
+    # Not "emptied": should the snapshot go before the next backup, no trace of the revert
+    # is left, and only a sample can find what was forgotten.
+    @rule(index=INDEX, tracking=st.sampled_from(["new", "back"]))
+    def vm_is_reverted(self, index: int, tracking: RevertedTracking) -> None:
+        self.guest.revert(index, tracking)
 
     @precondition(lambda self: self.guest.snapshots)
     @rule(index=INDEX)
@@ -140,12 +143,23 @@ class HostileSite(RuleBasedStateMachine):
         self._back_up(lie=Lie(lied.uuid, lied.key, range(at, at + count)))
 
     @precondition(lambda self: len(self.guest.snapshots) < 2)
-    @rule(acts=st.lists(ACTS, min_size=1, max_size=4), keeps_tracking=st.booleans())
-    def back_up_what_a_revert_takes_back(self, acts: list[Act], keeps_tracking: bool) -> None:
+    @rule(
+        acts=st.lists(ACTS, min_size=1, max_size=4),
+        since=st.booleans(),
+        tracking=st.sampled_from(REVERTED_TRACKING),
+    )
+    def back_up_around_a_revert(
+        self, acts: list[Act], since: bool, tracking: RevertedTracking
+    ) -> None:
+        """`since`: to a snapshot made after the last backup; else to one of before it."""
+        if since:
+            self._back_up()
+            self.guest_works(acts)
         self.somebody_takes_a_snapshot()
-        self.guest_works(acts)
-        self._back_up()
-        self.vm_is_reverted(len(self.guest.snapshots) - 1, keeps_tracking)
+        if not since:
+            self.guest_works(acts)
+            self._back_up()
+        self.vm_is_reverted(len(self.guest.snapshots) - 1, tracking)
         self._back_up()
 
     def _let_tracking_be_used(self) -> None:

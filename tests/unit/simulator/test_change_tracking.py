@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simulator.disks.disk import DiskSpec
 from simulator.disks.link import GRAIN
-from simulator.disks.tracking import ChangeId
+from simulator.disks.tracking import REVERTED_TRACKING, ChangeId, RevertedTracking
 from simulator.machines import OperationRefused, SimulatedVm, Snapshot
 from tests.unit.simulator.test_disks import CAPACITY, new_vm
 
@@ -18,6 +18,12 @@ from tests.unit.simulator.test_disks import CAPACITY, new_vm
 def vm(tmp_path: Path) -> SimulatedVm:
     """Tracking asked for, not yet active."""
     return new_vm(tmp_path, DiskSpec(CAPACITY), change_tracking_enabled=True)
+
+
+def frozen_id(snapshot: Snapshot) -> ChangeId:
+    found = snapshot.disks[0].change_id
+    assert found
+    return found
 
 
 def change_id(snapshot: Snapshot) -> str:
@@ -223,13 +229,13 @@ def test_independent_disks_are_neither_frozen_nor_tracked(tmp_path: Path) -> Non
         vm.changed_areas(snapshot, 2001, 0, "*", star="allocated")
 
 
-def test_revert_that_keeps_tracking_forgets_what_the_disk_lost(vm: SimulatedVm) -> None:
+def test_revert_that_takes_tracking_back_forgets_what_the_disk_lost(vm: SimulatedVm) -> None:
     disk = vm.disks[0]
     older = vm.create_snapshot("by hand")
     disk.write(0, b"lost")
     base = vm.create_snapshot("base")
     vm.remove_snapshot(base)
-    vm.revert(older, keeps_tracking=True)
+    vm.revert(older, tracking="back")
     assert disk.read(0, 4) == bytes(4)
     disk.write(3 * GRAIN, b"new")
     first = vm.create_snapshot("one")
@@ -241,12 +247,40 @@ def test_revert_that_keeps_tracking_forgets_what_the_disk_lost(vm: SimulatedVm) 
     assert changed(vm, second, change_id(older)) == [(3 * GRAIN, GRAIN), (5 * GRAIN, GRAIN)]
 
 
-def test_revert_to_an_untracked_snapshot_resets_tracking_in_any_case(tmp_path: Path) -> None:
+def test_revert_that_empties_tracking_forgets_all_and_numbers_go_on(vm: SimulatedVm) -> None:
+    disk = vm.disks[0]
+    base = vm.create_snapshot("base")
+    vm.remove_snapshot(base)
+    disk.write(0, b"kept")
+    held = vm.create_snapshot("by hand")
+    disk.write(GRAIN, b"lost")
+    last = base
+    for _ in range(2):
+        vm.revert(held, tracking="emptied")
+        assert disk.read(0, 4) == b"kept"
+        disk.write(3 * GRAIN, b"new")
+        now = vm.create_snapshot("now")
+        assert frozen_id(now).uuid == frozen_id(base).uuid
+        assert frozen_id(now).sequence > max(frozen_id(last).sequence, frozen_id(held).sequence)
+        for since in (base, held):  # no word of the first grain
+            assert changed(vm, now, change_id(since)) == [(3 * GRAIN, GRAIN)]
+        last = now
+
+
+def test_revert_refuses_a_word_that_it_does_not_know(vm: SimulatedVm) -> None:
+    with pytest.raises(ValueError, match="new, back, emptied"):
+        vm.revert(vm.create_snapshot("one"), tracking="kept")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tracking", REVERTED_TRACKING)
+def test_revert_to_an_untracked_snapshot_resets_tracking_in_any_case(
+    tmp_path: Path, tracking: RevertedTracking
+) -> None:
     vm = new_vm(tmp_path, DiskSpec(CAPACITY))
     older = vm.create_snapshot("untracked")
     vm.reconfigure(change_tracking_enabled=True)
     since = change_id(vm.create_snapshot("one"))
-    vm.revert(older, keeps_tracking=True)
+    vm.revert(older, tracking=tracking)
     assert not vm.change_tracking_enabled
     vm.reconfigure(change_tracking_enabled=True)
     assert change_id(vm.create_snapshot("two")).split("/")[0] != since.split("/")[0]

@@ -176,7 +176,7 @@ def test_snapshot_whose_disks_cannot_be_read_is_removed_again(
     def broken(devices: object) -> None:
         raise VsphereError
 
-    monkeypatch.setattr("agent.vsphere.snapshots.frozen_disks_of", broken)
+    monkeypatch.setattr("agent.vsphere.frozen.frozen_disks_of", broken)
     with pytest.raises(VsphereError):
         take(vsphere, vm)
     assert vm.snapshots == []
@@ -292,7 +292,7 @@ def test_other_snapshots_of_the_vm_are_named(vsphere: VsphereSite, vm: Simulated
 def test_revert_that_keeps_tracking_is_only_known_by_the_snapshot_it_went_to(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
-    simulated.behaviour.revert_keeps_tracking = True
+    simulated.behaviour.reverted_tracking = "back"
     vsphere.remove_snapshot(take(vsphere, vm, "enables tracking"))
     vm.create_snapshot("by hand")
     vm.disks[0].write(0, b"goes with the revert")
