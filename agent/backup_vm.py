@@ -81,6 +81,8 @@ class BackupJob:
             self.cancellation.check()
             self._send(job_events.opened(self.job_id, snapshot))
             self._back_up_disks(snapshot, self._wait_for_plan(snapshot), warnings)
+            # Whoever removed the snapshot between two connections changed what was read.
+            self._tools.site.require_frozen(snapshot, self.cancellation)
 
     def _take_snapshot(self, warnings: JobWarnings) -> JobSnapshot:
         try:

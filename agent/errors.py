@@ -100,6 +100,25 @@ class HubMisbehaved(SendenseError):
 
 
 @dataclass(eq=False)
+class SnapshotVanished(SendenseError):
+    """The disks that the job reads are not frozen any more; what was read of them may be torn."""
+
+    code: ClassVar[str] = "SNAPSHOT_VANISHED"
+    status: ClassVar[StatusCode] = StatusCode.ABORTED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "snapshot {snapshot} of VM {vm_moref} {problem} while the job read its disks: what was "
+        "read may be a mix of different moments, and none of it is kept; the VM's tasks and events "
+        "in vSphere tell who did it; see that nothing else removes the snapshots of running "
+        "backups or moves the VM's disks, then start the backup again"
+    )
+
+    snapshot: str
+    vm_moref: str
+    problem: str
+
+
+@dataclass(eq=False)
 class PlanOverdue(SendenseError):
     """The snapshot stood, but the hub did not say how to back up its disks."""
 

@@ -6,6 +6,7 @@ from typing import Any
 from agent.areas import Area
 from agent.vsphere.api import vim
 from agent.vsphere.errors import ChangeTrackingUnusable, PermissionMissing, VsphereFault
+from agent.vsphere.frozen import require_frozen
 from agent.vsphere.models import FrozenDisk, JobSnapshot, Warning
 from agent.vsphere.properties import TaskFailed, wait_for_task
 from agent.vsphere.session import VsphereSession, phrase
@@ -54,7 +55,7 @@ def changed_areas(
     """What changed between the base's change id and the snapshot, all slices of it.
 
     Ascending, disjoint, inside the capacity. Raises ChangeTrackingUnusable
-    when the answer is refused or cannot be right, VsphereErrors.
+    when the answer is refused or cannot be right, SnapshotVanished, VsphereErrors.
     """
     _check_ids(disk, base_change_id)
     vm = vim.VirtualMachine(snapshot.vm_moref, session.stub)
@@ -67,6 +68,8 @@ def changed_areas(
         try:
             answer = session.run("tell what changed", ask, repeatable=True)
         except (VsphereFault, PermissionMissing) as error:
+            if isinstance(error, VsphereFault) and error.is_object_gone:
+                require_frozen(session, snapshot)  # else there is nothing to compare either
             # Stale id, reset, untracked disk: vSphere has one fault for all of them.
             raise ChangeTrackingUnusable(disk.label, str(error)) from error
         offset = _add_slice(areas, answer, offset, disk)

@@ -44,7 +44,7 @@ def is_needed(session: VsphereSession, vm_moref: str) -> bool:
             repeatable=True,
         )
     except VsphereFault as error:
-        if error.fault.endswith("ManagedObjectNotFound"):
+        if error.is_object_gone:
             return False
         raise
     return bool(values.get("runtime.consolidationNeeded"))
@@ -58,7 +58,7 @@ def consolidate(session: VsphereSession, vm_moref: str, turn: TaskTurn) -> str:
     except TaskFailed as error:
         return phrase(error.fault)
     except VsphereFault as error:
-        if error.fault.endswith("ManagedObjectNotFound"):
+        if error.is_object_gone:
             return ""
         raise
     if is_needed(session, vm_moref):

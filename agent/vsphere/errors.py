@@ -125,6 +125,11 @@ class VsphereFault(VsphereError):
     fault: str
     problem: str
 
+    @property
+    def is_object_gone(self) -> bool:
+        """What was asked, or asked of, does not exist, or no longer."""
+        return self.fault.endswith("ManagedObjectNotFound")
+
 
 @dataclass(eq=False)
 class TaskTimedOut(VsphereError):

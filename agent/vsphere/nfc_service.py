@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agent.transports.errors import NfcTicketRefused
 from agent.transports.nfc.ticket import NfcTicket
 from agent.vsphere.api import VmomiSupport, vim, vmodl
-from agent.vsphere.errors import VsphereFault
 from agent.vsphere.properties import properties_of
 from agent.vsphere.session import VsphereSession
 
@@ -80,16 +78,6 @@ class NfcTickets:
         )
         host = found.get("runtime.host")
         return str(host._GetMoId()) if host is not None else ""
-
-    def for_file(self, vm_moref: str, disk_key: int, path: str) -> NfcTicket:
-        """A ticket to read one disk's file `path` once.
-
-        Raises NfcTicketRefused for vSphere's faults, other VsphereErrors as they are.
-        """
-        try:
-            return self.for_disk(vm_moref, disk_key)
-        except VsphereFault as fault:
-            raise NfcTicketRefused(path, str(fault)) from fault
 
     def for_disk(self, vm_moref: str, disk_key: int) -> NfcTicket:
         """A ticket to read one disk of a VM once; the path given later says which link.

@@ -7,10 +7,13 @@ from typing import Self
 from agent.areas import Area
 from agent.cancellation import Cancellation
 from agent.transports.disk_reader import DiskReader
+from agent.transports.errors import NfcTicketRefused
 from agent.transports.nfc.budget import NfcBudget
 from agent.transports.nfc.connections import NfcConnections, NfcDisk
 from agent.transports.nfc.reconnecting import ReconnectingReader
-from agent.vsphere import change_tracking, inventory, snapshot_removal, snapshots, survey
+from agent.transports.nfc.ticket import NfcTicket
+from agent.vsphere import change_tracking, frozen, inventory, snapshot_removal, snapshots, survey
+from agent.vsphere.errors import VsphereFault
 from agent.vsphere.leftovers import Leftovers
 from agent.vsphere.models import (
     FrozenDisk,
@@ -29,7 +32,8 @@ class VsphereSite:
     """Several jobs share one: every method may be called from any thread.
 
     One login, renewed when it expired in mid-call and kept alive between
-    calls. All methods raise VsphereErrors, `open_disk` TransportErrors too.
+    calls. All methods raise VsphereErrors, `open_disk` TransportErrors too; those that
+    use a job's snapshot raise SnapshotVanished when others took it away.
     """
 
     def __init__(self, session: VsphereSession) -> None:
@@ -73,7 +77,7 @@ class VsphereSite:
 
     def frozen_disks(self, snapshot_moref: str) -> list[FrozenDisk]:
         """The disks of any snapshot."""
-        return snapshots.frozen_disks(self._session, snapshot_moref)
+        return frozen.frozen_disks(self._session, snapshot_moref)
 
     def take_snapshot(
         self,
@@ -104,7 +108,10 @@ class VsphereSite:
     def changed_areas(
         self, snapshot: JobSnapshot, disk: FrozenDisk, base_change_id: str
     ) -> list[Area]:
-        """Ascending, disjoint areas that changed since the base. Raises ChangeTrackingUnusable."""
+        """Ascending, disjoint areas that changed since the base.
+
+        Raises ChangeTrackingUnusable, SnapshotVanished.
+        """
         return change_tracking.changed_areas(self._session, snapshot, disk, base_change_id)
 
     def open_disk(
@@ -114,18 +121,38 @@ class VsphereSite:
 
         The reader opens others when that one fails (see ReconnectingReader). Waits for
         room in the host's budget, until `cancellation`, which ends the reader as well.
+        Before each connection it is seen that the snapshot still stands; a `snapshot`
+        without a moref names none: `disk` is one that a VM without snapshots has.
 
-        Raises TransportErrors, VsphereErrors, the error of `cancellation`.
+        Raises TransportErrors, VsphereErrors, SnapshotVanished, the error of `cancellation`.
+        While it reads, the reader raises SnapshotVanished, too.
         """
         settings = self._session.settings
         file = NfcDisk(
             disk.file_name,
             disk.capacity_bytes,
             host=lambda: self._tickets.host_of(snapshot.vm_moref),
-            ticket=lambda: self._tickets.for_file(snapshot.vm_moref, disk.key, disk.file_name),
+            ticket=lambda: self._ticket(snapshot, disk),
         )
         connections = NfcConnections(file, self._budget, settings.transport, settings.timeout_s)
         return ReconnectingReader.open(connections, cancellation, settings.reconnect)
+
+    def _ticket(self, snapshot: JobSnapshot, disk: FrozenDisk) -> NfcTicket:
+        """For one connection. Raises NfcTicketRefused for vSphere's faults, VsphereErrors."""
+        try:
+            if snapshot.moref:
+                frozen.require_frozen(self._session, snapshot)
+            return self._tickets.for_disk(snapshot.vm_moref, disk.key)
+        except VsphereFault as fault:
+            raise NfcTicketRefused(disk.file_name, str(fault)) from fault
+
+    def require_frozen(self, snapshot: JobSnapshot, cancellation: Cancellation) -> None:
+        """See at a job's end that all it read was frozen, and stayed so.
+
+        Waits out a vSphere that does not answer, for minutes. Raises SnapshotVanished,
+        VsphereErrors, the error of `cancellation`: nothing is known then.
+        """
+        frozen.require_frozen_at_the_end(self._session, snapshot, cancellation)
 
     def remove_snapshot(self, snapshot: JobSnapshot) -> None:
         """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""

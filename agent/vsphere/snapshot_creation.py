@@ -115,7 +115,7 @@ class SnapshotCreation:
             return
         except VsphereFault as error:
             # The host restarted and forgot the task, which did not survive it.
-            if not error.fault.endswith("ManagedObjectNotFound"):
+            if not error.is_object_gone:
                 raise
             self._under_way = False
 

@@ -26,7 +26,7 @@ def snapshots_of(session: VsphereSession, vm_moref: str) -> list[SnapshotInfo]:
             repeatable=True,
         )
     except VsphereFault as error:
-        if error.fault.endswith("ManagedObjectNotFound"):
+        if error.is_object_gone:
             return []
         raise
     return snapshots_in(values.get("snapshot"))

@@ -5,7 +5,7 @@ from typing import Any
 
 from agent.vsphere import change_tracking, consolidation, hygiene
 from agent.vsphere.api import vim
-from agent.vsphere.devices import disks_of, frozen_disks_of, unescaped
+from agent.vsphere.devices import disks_of, unescaped
 from agent.vsphere.errors import (
     NoDisks,
     SnapshotFailed,
@@ -13,9 +13,9 @@ from agent.vsphere.errors import (
     VmNotFound,
     VsphereFault,
 )
+from agent.vsphere.frozen import frozen_disks
 from agent.vsphere.models import (
     Consistency,
-    FrozenDisk,
     JobSnapshot,
     SnapshotInfo,
     VirtualDiskInfo,
@@ -110,7 +110,7 @@ def _vm_properties(session: VsphereSession, vm: Any, instance_uuid: str) -> dict
             repeatable=True,
         )
     except VsphereFault as error:
-        if error.fault.endswith("ManagedObjectNotFound"):
+        if error.is_object_gone:
             raise VmNotFound(address, moref, instance_uuid, "it is gone") from error
         raise
     found = values.get("config.instanceUuid")
@@ -199,14 +199,3 @@ def _described(
     if not disks:
         raise NoDisks(vm_name, "the snapshot froze none")
     return JobSnapshot(moref, vm_moref, name, "crash", disks, warnings)
-
-
-def frozen_disks(session: VsphereSession, snapshot_moref: str) -> list[FrozenDisk]:
-    """The disks that a snapshot froze. Raises VsphereErrors."""
-    frozen = vim.vm.Snapshot(snapshot_moref, session.stub)
-    values = session.run(
-        "read the snapshot's disks",
-        lambda: properties_of(session, frozen, ["config.hardware.device"]),
-        repeatable=True,
-    )
-    return frozen_disks_of(values.get("config.hardware.device"))

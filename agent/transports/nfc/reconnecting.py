@@ -12,6 +12,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from agent.areas import Area
 from agent.cancellation import Cancellation
+from agent.errors import SnapshotVanished
 from agent.transports.disk_reader import Extent
 from agent.transports.errors import (
     AllocationUnknown,
@@ -137,6 +138,8 @@ class ReconnectingReader:
             return self._read_errors[error.offset_bytes] <= SAME_PLACE
         if isinstance(error, NfcOpenRefused | NfcTicketRefused):
             return self._connections.opened_before
+        if isinstance(error, SnapshotVanished):
+            return False  # for the reader; another job has another snapshot
         if isinstance(error, NfcProtocolViolation):
             return True
         return isinstance(error, SendenseError) and error.retryable
