@@ -105,7 +105,9 @@ class HubLink:
             with self._lock:
                 if self._stopping.is_set():
                     return
-                session = self._session = Session(channel, self._register)
+                session = self._session = Session(
+                    channel, self._register, self._runner.alive_job_ids
+                )
 
             agent_id = ""
 

@@ -32,7 +32,7 @@ class JobRunner:
             thread.start()
 
     def alive_job_ids(self) -> set[str]:
-        """Jobs that have or may yet take a snapshot."""
+        """Jobs that wait, run or clean up: those that have or may yet take a snapshot."""
         with self._changed:
             return set(self._running) | {job.job_id for job in self._queue}
 

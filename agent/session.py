@@ -1,7 +1,8 @@
 """One session with the hub: register, then events out and commands in, until it ends."""
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import grpc
@@ -21,10 +22,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Session:
-    """`run` owns the stream; `send`, `finish` and `cancel` may be called from any thread."""
+    """`run` owns the stream; `send`, `finish` and `cancel` may be called from any thread.
 
-    def __init__(self, channel: grpc.Channel, register: pb.AgentRegister) -> None:
+    `jobs_at_work` gives the ids that heartbeats name; it is called in gRPC's thread and
+    must not block.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        register: pb.AgentRegister,
+        jobs_at_work: Callable[[], Iterable[str]],
+    ) -> None:
         self._register = register
+        self._jobs_at_work = jobs_at_work
         self._events = BoundedQueue[pb.SessionRequest](EVENTS_WAITING)
         self._heartbeat_s = 5.0
         self._ended = threading.Event()
@@ -96,11 +107,21 @@ class Session:
         self._call.cancel()
 
     def _requests(self) -> Iterator[pb.SessionRequest]:
-        """The register message, then events as they come, and heartbeats between them."""
+        """The register message, then events as they come, and heartbeats in time among them.
+
+        Events do not stand in for heartbeats: those alone name the jobs at work.
+        """
         yield pb.SessionRequest(register=self._register)
+        beaten_at = time.monotonic()
         while True:
+            due_s = beaten_at + self._heartbeat_s - time.monotonic()
             try:
-                event = self._events.get(self._heartbeat_s)
+                event = self._events.get(due_s) if due_s > 0 else None
             except (QueueClosed, QueueEnded):
                 return
-            yield event or pb.SessionRequest(heartbeat=pb.AgentHeartbeat())
+            if event is None:
+                beaten_at = time.monotonic()
+                event = pb.SessionRequest(
+                    heartbeat=pb.AgentHeartbeat(job_ids=sorted(self._jobs_at_work()))
+                )
+            yield event

@@ -135,12 +135,15 @@ class JobNotUnsuccessful(SendenseError):
 
 @dataclass(eq=False)
 class JobStalled(SendenseError):
-    """The agent is there, but uploads nothing of the job."""
+    """The agent is there, but uploads nothing of the job nor says that it is at work on it."""
 
     code: ClassVar[str] = "JOB_STALLED"
     status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
     retryable: ClassVar[bool] = True
-    text: ClassVar[str] = "the agent uploaded nothing of {job_id} for {silent_s} s"
+    text: ClassVar[str] = (
+        "the agent uploaded nothing of {job_id} for {silent_s} s, "
+        "and did not name it among the jobs it is at work on"
+    )
 
     job_id: str
     silent_s: int

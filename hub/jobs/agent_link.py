@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -29,6 +29,7 @@ class AgentLink:
         self._error: SendenseError | None = None
         self._busy = False
         self._jobs: set[str] = set()
+        self._at_work: frozenset[str] = frozenset()
         self._seen_at = time.monotonic()
 
     def send(self, command: pb.SessionResponse) -> bool:
@@ -49,6 +50,16 @@ class AgentLink:
         """Whether the job was given to this session and has not ended."""
         with self._wake:
             return job_id in self._jobs
+
+    def named(self, job_ids: Iterable[str]) -> None:
+        """The jobs that the agent is at work on, all of them; others than its own do not count."""
+        with self._wake:
+            self._at_work = frozenset(self._jobs.intersection(job_ids))
+
+    def works_on(self, job_id: str) -> bool:
+        """Whether the agent named the job when it last named any."""
+        with self._wake:
+            return job_id in self._at_work
 
     def job_ended(self, job_id: str) -> None:
         """Nothing more is to be done for the job."""

@@ -29,7 +29,7 @@ class Patience:
 
     sweep_interval_s: float = 30.0
     part_s: float = 600.0  # for the next part of an upload, or that a restore's is taken
-    upload_s: float = 1800.0  # for an agent to upload anything of a job
+    upload_s: float = 1800.0  # for an agent to upload anything of a job, or to say it is at work
 
 
 @dataclass(frozen=True)

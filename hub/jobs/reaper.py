@@ -81,7 +81,10 @@ class Reaper:
         self._unserved = set(unserved)
 
     def _end_stalled(self, jobs: Sequence[LiveJob]) -> None:
-        """Jobs whose agent uploads nothing. One that waits in its agent's queue may do so."""
+        """Jobs whose agent uploads nothing, and does not say either that it is at work on them.
+
+        Agents that name no jobs: one that waits in its agent's queue may upload nothing.
+        """
         uploading = self._parts.uploads.job_ids()
         busy = {job.site for job in jobs if job.job_id in uploading or job.is_sealed}
         now, limit_s = self._clock(), self._parts.patience.upload_s
@@ -89,6 +92,9 @@ class Reaper:
         for job in jobs:
             queued = job.status is Status.PENDING and job.site in busy
             if job.job_id in uploading or job.is_sealed or queued:
+                continue
+            # It may wait long for a host's connections, or read long before it uploads.
+            if self._parts.agents.works_on(job.site, job.job_id):
                 continue
             since = idle_since[job.job_id] = self._idle_since.get(job.job_id, now)
             if now - since > limit_s:

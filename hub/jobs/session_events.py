@@ -40,8 +40,8 @@ def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> N
     """Act on one event. Raises ProtocolViolation when the session must end."""
     kind = request.WhichOneof("event")
     if kind == "heartbeat":
-        return
-    if kind == "inventory":
+        link.named(request.heartbeat.job_ids)
+    elif kind == "inventory":
         take_inventory(parts, link, request.inventory)
     elif kind == "job_opened":
         _of_job(parts, link, request.job_opened.job_id, request)

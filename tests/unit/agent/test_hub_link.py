@@ -1,5 +1,7 @@
 """The agent's session: registering, reporting, losing the hub and finding it again."""
 
+import time
+
 import grpc
 import pytest
 
@@ -10,8 +12,10 @@ from shared.errors import SendenseError
 from shared.grpc_errors import abort_with
 from simulator.site import DiskSpec, SimulatedSite
 from tests.unit.agent.drawn_disks import drawn
-from tests.unit.agent.recording_hub import DEADLINE_S, RecordingHub
-from tests.unit.agent.running_agent import RunningAgent, back_up, start_job
+from tests.unit.agent.recording_hub import DEADLINE_S, HubSession, RecordingHub
+from tests.unit.agent.running_agent import RunningAgent, back_up, send_plan, start_job
+
+HEARTBEATS = 20
 
 
 def test_agent_registers_reports_its_inventory_and_keeps_its_heart_beating(
@@ -47,6 +51,50 @@ def test_inventory_is_reported_when_it_changed_and_when_asked(
         assert len(session.event("inventory").virtual_machines) == 2
         session.command(refresh_inventory=agent_session_pb2.RefreshInventory())
         assert len(session.event("inventory").virtual_machines) == 2
+
+
+def names(session: HubSession, *job_ids: str) -> bool:
+    """One of the next heartbeats names exactly these jobs."""
+    return any(
+        sorted(session.event("heartbeat").job_ids) == sorted(job_ids) for _ in range(HEARTBEATS)
+    )
+
+
+@pytest.mark.hostile
+def test_heartbeats_name_the_jobs_that_run_or_wait_until_they_ended(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings
+) -> None:
+    content = drawn("a")
+    one, two = (
+        simulated.add_vm(name, disks=[DiskSpec(capacity_bytes=len(content), content=content)])
+        for name in ("one", "two")
+    )
+    with RunningAgent(hub, settings, jobs_in_parallel=1):
+        session = hub.next_session()
+        assert names(session)
+        start_job(session, one, "job-1")
+        session.event("job_opened")
+        start_job(session, two, "job-2")
+        assert names(session, "job-1", "job-2")
+        send_plan(session, "job-1", None)
+        session.event("job_uploaded")
+        session.event("job_opened")
+        assert names(session, "job-2")
+        session.command(cancel_job=agent_session_pb2.CancelJob(job_id="job-2"))
+        session.event("job_failed")
+        assert names(session)
+
+
+def test_heart_beats_although_other_events_come_more_often(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings
+) -> None:
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not session.has("heartbeat"):
+            assert time.monotonic() < deadline_s
+            session.command(refresh_inventory=agent_session_pb2.RefreshInventory())
+            session.event("inventory")
 
 
 def test_lost_hub_means_jobs_end_and_a_new_session_when_it_is_back(

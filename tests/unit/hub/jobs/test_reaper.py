@@ -130,6 +130,48 @@ def test_job_without_uploads_is_ended_and_one_in_the_queue_of_a_busy_agent_is_no
     assert hub.get(queued).error.reason == "JOB_STALLED"
 
 
+@pytest.mark.hostile
+def test_job_that_its_agent_is_at_work_on_is_stalled_only_once_it_is_named_no_more(
+    hub: RunningHub, agents: MakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    agent = agents("lab", FakeVm("a", instance_uuid="a"), FakeVm("b", "vm-2", instance_uuid="b"))
+    other = agents("dr", FakeVm("c", instance_uuid="c"))
+    opened, queued = hub.start("a").job_id, hub.start("b").job_id
+    for job_id in (opened, queued):
+        assert agent.expect("start_job").job_id == job_id
+    agent.open_job(opened, [FakeDisk("AB")])
+    agent.expect("job_plan")
+
+    def patience_passes() -> None:
+        reaper.sweep()
+        clock.now += hub.parts.patience.upload_s + 1
+        reaper.sweep()
+
+    def names(one: FakeAgent, *job_ids: str) -> None:
+        one.send(heartbeat=session_pb.AgentHeartbeat(job_ids=job_ids))
+        one.report()
+
+    names(agent, opened, queued, "nobody's")
+    for _ in range(3):
+        patience_passes()
+    assert hub.get(opened).status == pb.BACKUP_STATUS_RUNNING
+    assert hub.get(queued).status == pb.BACKUP_STATUS_PENDING
+    names(agent, queued)
+    names(other, opened)  # it is none of that agent's
+    patience_passes()
+    stalled = hub.get(opened)
+    assert stalled.error.reason == "JOB_STALLED"
+    assert "did not name it" in stalled.error.message
+    assert agent.expect("cancel_job").job_id == opened
+    names(agent, queued, opened)  # it cleans up, which revives nothing
+    patience_passes()
+    assert hub.get(opened).status == pb.BACKUP_STATUS_FAILED
+    assert hub.get(queued).status == pb.BACKUP_STATUS_PENDING
+    assert hub.parts.agents.works_on("lab", queued)
+    assert not hub.parts.agents.works_on("lab", opened)
+    assert not hub.parts.agents.works_on("dr", opened)
+
+
 def test_upload_that_gets_no_parts_fails_its_job(
     hub: RunningHub, agent: FakeAgent, reaper: Reaper
 ) -> None:
