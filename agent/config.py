@@ -69,8 +69,9 @@ class AgentSettings(FileSettings):
     compress_threads: Annotated[int, Field(ge=1, le=256)] = DEFAULT_THREADS
     compression_level: Annotated[int, Field(ge=1, le=19)] = DEFAULT_LEVEL
     inventory_interval_s: Annotated[float, Field(gt=0)] = 60.0
-    # Of the clusters that change tracking calls unchanged, read and compared at each increment.
-    sample_fraction: Annotated[float, Field(ge=0, le=1)] = DEFAULT_SAMPLE_FRACTION
+    # Of the clusters that change tracking calls unchanged, read and compared at each increment:
+    # before its upload begins, with what is drawn kept in memory.
+    sample_fraction: Annotated[float, Field(ge=0, le=0.1)] = DEFAULT_SAMPLE_FRACTION
     sample_least: Annotated[int, Field(ge=1, le=1 << 20)] = DEFAULT_SAMPLE_LEAST
     # A VM's snapshots that are not the agent's: older, or more, than this is told at each job.
     snapshot_age_alarm_h: Annotated[float, Field(gt=0)] = DEFAULT_AGE_ALARM_H

@@ -42,7 +42,7 @@ def test_budget_and_alarms_of_the_file_reach_the_site(config: Path) -> None:
         "nfc_buffers_mib_per_host": 12,
         "snapshot_age_alarm_h": 1.5,
         "snapshot_count_alarm": 0,
-        "sample_fraction": 0.5,
+        "sample_fraction": 0.1,
         "sample_least": 7,
     }
     config.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()) + MINIMAL)
@@ -98,7 +98,10 @@ def test_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
             ('site = "paris"', 'site = "paris"\nnfc_connections_per_host = 0'),
             "nfc_connections_per_host: must be 1 or more",
         ),
-        (('site = "paris"', 'site = "paris"\nsample_fraction = 1.5'), "sample_fraction: must be"),
+        (
+            ('site = "paris"', 'site = "paris"\nsample_fraction = 0.11'),
+            "sample_fraction: must be 0.1 or less",
+        ),
         (('site = "paris"', 'site = "paris"\nsample_least = 0'), "sample_least: must be"),
         (('site = "paris"', 'site = "paris"\nlog_level = "loud"'), "log_level: must be 'debug'"),
         (('"password"', '"elsewhere"'), "vsphere.password_file"),
