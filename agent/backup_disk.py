@@ -88,7 +88,7 @@ class DiskBackup:
         return stack.enter_context(
             DiskReads(
                 reader,
-                self._disk.index,
+                f"{self._disk.label} ({self._disk.file_name})",
                 cancellation=self._cancellation,
                 read_s=self._tools.patience.read_s,
             )

@@ -1,7 +1,6 @@
 """Reads of one disk that end: each extent is what was asked for, and comes in time."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -27,27 +26,27 @@ class DiskReads:
     """A DiskReader with a watch over it; a context manager that closes the reader.
 
     Threads: one thread reads; `close` may be called from any, and more than once. A thread
-    of its own closes the reader when it gives nothing for too long or the job ends.
+    of its own closes the reader when it gives nothing for too long or the job ends; how
+    long is told by the reader's clock, which leaves out waits for a turn at a host. `disk`
+    names it in errors: its label and file.
     """
 
     def __init__(
         self,
         reader: DiskReader,
-        disk_index: int,
+        disk: str,
         *,
         cancellation: Cancellation | None = None,
         read_s: float = Patience.read_s,
     ) -> None:
         self._reader = reader
-        self._disk_index = disk_index
+        self._disk = disk
         self._cancellation = cancellation or Cancellation()
         self._read_s = read_s
         self._waiting_since: float | None = None  # written by the reading thread alone
         self._stalled = False  # written by the watch alone
         self._over = threading.Event()
-        self._watch = threading.Thread(
-            target=self._watch_reader, name=f"watch-disk-{disk_index}", daemon=True
-        )
+        self._watch = threading.Thread(target=self._watch_reader, name=f"watch-{disk}", daemon=True)
 
     @property
     def capacity_bytes(self) -> int:
@@ -69,16 +68,16 @@ class DiskReads:
             if asked.error is not None:
                 raise asked.error
             if not asked.owed:
-                raise ReadMismatch(self._disk_index, "it gave more than was asked for")
+                raise ReadMismatch(self._disk, "it gave more than was asked for")
             area = asked.owed.popleft()
             if extent.offset != area.start or len(extent.data) != area.length:
-                raise ReadMismatch(self._disk_index, _mismatch(area, extent))
+                raise ReadMismatch(self._disk, _mismatch(area, extent))
             yield extent
         missing = asked.owed[0] if asked.owed else next(asked, None)
         if asked.error is not None:
             raise asked.error
         if missing is not None:
-            raise ReadMismatch(self._disk_index, _mismatch(missing, None))
+            raise ReadMismatch(self._disk, _mismatch(missing, None))
 
     def close(self) -> None:
         """Let go of the disk; a read that waits raises. Raises nothing."""
@@ -98,16 +97,16 @@ class DiskReads:
         self.close()
         self._watch.join(JOIN_S)
         if self._watch.is_alive():
-            _log.error("reader_does_not_close", disk_index=self._disk_index)
+            _log.error("reader_does_not_close", disk=self._disk)
 
     def _await(self, answer: Callable[[], T]) -> T:
-        self._waiting_since = time.monotonic()
+        self._waiting_since = self._reader.clock_s()
         try:
             return answer()
         except Exception as error:
             # A reader that was closed under a read only says so: the reason is known here.
             if self._stalled:
-                raise ReadStalled(self._disk_index, self._read_s) from error
+                raise ReadStalled(self._disk, self._read_s) from error
             self._cancellation.check()
             raise
         finally:
@@ -117,7 +116,7 @@ class DiskReads:
         with self._cancellation.calling(lambda _: self._over.set()):
             while not self._over.wait(min(LOOK_S, self._read_s)):
                 since = self._waiting_since
-                if since is not None and time.monotonic() - since > self._read_s:
+                if since is not None and self._reader.clock_s() - since > self._read_s:
                     self._stalled = True
                     break
         self._reader.close()

@@ -170,9 +170,9 @@ class ReadStalled(SendenseError):
     code: ClassVar[str] = "READ_STALLED"
     status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
     retryable: ClassVar[bool] = True
-    text: ClassVar[str] = "reading disk {disk_index} gave nothing for {waited_s:g} s"
+    text: ClassVar[str] = "reading {disk} gave nothing for {waited_s:g} s"
 
-    disk_index: int
+    disk: str
     waited_s: float
 
 
@@ -182,9 +182,9 @@ class ReadMismatch(SendenseError):
 
     code: ClassVar[str] = "READ_MISMATCH"
     status: ClassVar[StatusCode] = StatusCode.DATA_LOSS
-    text: ClassVar[str] = "reading disk {disk_index}: {problem}"
+    text: ClassVar[str] = "reading {disk}: {problem}"
 
-    disk_index: int
+    disk: str
     problem: str
 
 

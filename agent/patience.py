@@ -9,6 +9,6 @@ class Patience:
 
     answer_s: float = 120.0  # for an acknowledgement, an upload to be opened, digests of the base
     seal_s: float = 900.0  # for the hub to write tables and sync the layer
-    # For one extent. The transport's own time-outs, new connections and its wait for the
-    # host's budget come first: this ends a reader that does not come back from them.
+    # For one extent, without the wait for a host's budget. The transport's own time-outs
+    # and new connections come first: this ends a reader that does not come back from them.
     read_s: float = 1800.0

@@ -14,6 +14,9 @@ from sendense.codec import EncodedClusters
 from sendense.v1 import upload_pb2 as pb
 
 PROGRESS_INTERVAL_S: Final = 0.25
+# A disk that moved may wait long for the other host's connections: the hub is told that
+# the upload goes on. A read that does not come back is ended here (agent/disk_reads.py).
+SIGN_OF_LIFE_S: Final = 60.0
 ENCODING_S: Final = 300.0
 
 
@@ -59,7 +62,8 @@ class UploadSending:
                     for batch in builder.add(self._encoded(encoding)):
                         yield self._frame(batch)
                 now, bytes_read = time.monotonic(), self._reading.bytes_read
-                if now - reported_at >= PROGRESS_INTERVAL_S and bytes_read != reported_bytes:
+                interval_s = SIGN_OF_LIFE_S if bytes_read == reported_bytes else PROGRESS_INTERVAL_S
+                if now - reported_at >= interval_s:
                     reported_bytes, reported_at = bytes_read, now
                     yield pb.UploadDiskRequest(progress=pb.UploadProgress(bytes_read=bytes_read))
             for batch in builder.finish():

@@ -84,7 +84,7 @@ class ScriptedAgent:
             raise RuntimeError(f"the hub planned something else than one full backup: {plan}")
         with (
             closing(open_channel(self._hub, dedicated=True)) as channel,
-            DiskReads(FileReader(self._image), 0) as reads,
+            DiskReads(FileReader(self._image), str(self._image)) as reads,
         ):
             upload_disk(
                 channel,

@@ -1,6 +1,7 @@
 """A DiskReader over a raw file: the agent's pipeline without a site."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,9 @@ class FileReader:
             # As the NFC reader does with holes: zeros are one object.
             hole = area.length == EXTENT_BYTES and buffer == ZERO_EXTENT
             yield Extent(area.start, ZERO_EXTENT if hole else bytes(view))
+
+    def clock_s(self) -> float:
+        return time.monotonic()
 
     def close(self) -> None:
         fd, self._fd = self._fd, None

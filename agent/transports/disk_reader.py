@@ -26,8 +26,8 @@ class Extent:
 class DiskReader(Protocol):
     """One disk as one snapshot froze it.
 
-    Threads: one thread uses a reader. `close` alone may be called from any
-    thread, also while another is blocked in a read, which then raises.
+    Threads: one thread uses a reader. `close` and `clock_s` may be called from any
+    thread, also while another is blocked in a read, which `close` makes raise.
     After a TransportError only `close` makes sense; AllocationUnknown is the
     exception: the reader still reads.
     """
@@ -50,6 +50,12 @@ class DiskReader(Protocol):
         before its end closes the reader: what was asked for is still coming.
 
         Raises TransportError; ValueError for an area that cannot be asked for.
+        """
+
+    def clock_s(self) -> float:
+        """Monotonic seconds by which its reads are timed; any thread may ask.
+
+        They stand still while the reader waits for its turn at a host.
         """
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from agent.transports.errors import NfcWrongSize
 from agent.transports.nfc.budget import Lease, NfcBudget
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.transports.nfc.ticket import NfcTicket, Transport
+from agent.transports.nfc.turn_clock import TurnClock
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +32,8 @@ class NfcConnections:
     """Opens connections inside the host's budget. One thread uses it.
 
     The place in the budget is kept from one connection to the next, so that a
-    disk half read does not queue behind others after a cut.
+    disk half read does not queue behind others after a cut. The wait for one is no time
+    on `clock`.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class NfcConnections:
         self._timeout_s = timeout_s
         self._lease: Lease | None = None
         self._latest: NfcDiskReader | None = None
+        self.clock = TurnClock()
 
     @property
     def opened_before(self) -> bool:
@@ -84,7 +87,8 @@ class NfcConnections:
         if self._lease is not None:
             _log.info("disk_moved_to_another_host", path=self.disk.path, host=host)
             self.close()
-        self._lease = self._budget.lease(host, stop, ahead=self.opened_before)
+        with self.clock.waiting():
+            self._lease = self._budget.lease(host, stop, ahead=self.opened_before)
         return self._lease
 
     def close(self) -> None:

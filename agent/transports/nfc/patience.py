@@ -1,6 +1,6 @@
 """How long a disk whose connections fail is tried again."""
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tenacity import RetryCallState
@@ -12,7 +12,8 @@ class ReconnectPatience:
 
     attempts: int = 10
     total_s: float = 180.0
-    """From the first failure; an attempt under way then is not cut short."""
+    """From the first failure, without the wait for another host's budget; an attempt
+    under way then is not cut short."""
     first_wait_s: float = 0.25
     longest_wait_s: float = 30.0
     """Waits are random, up to a bound that doubles from the first to the longest."""
@@ -21,14 +22,15 @@ class ReconnectPatience:
 class SinceFirstFailure:
     """Ends the attempts of one operation, as tenacity's `stop`; made anew for each."""
 
-    def __init__(self, patience: ReconnectPatience) -> None:
+    def __init__(self, patience: ReconnectPatience, clock_s: Callable[[], float]) -> None:
         self._patience = patience
+        self._clock_s = clock_s
         self._first_s: float | None = None
 
     def __call__(self, state: RetryCallState) -> bool:
         if self._first_s is None:
-            self._first_s = time.monotonic()
+            self._first_s = self._clock_s()
         return (
             state.attempt_number >= self._patience.attempts
-            or time.monotonic() - self._first_s >= self._patience.total_s
+            or self._clock_s() - self._first_s >= self._patience.total_s
         )

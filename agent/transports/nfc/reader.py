@@ -1,6 +1,7 @@
 """The DiskReader that speaks NFC to an ESXi host."""
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -175,6 +176,9 @@ class NfcDiskReader:
             self._in_use.release()
             if self._closed:
                 self._end()
+
+    def clock_s(self) -> float:
+        return time.monotonic()  # whoever opened it had its turn
 
     def abort(self) -> None:
         """End what another thread waits for, which then raises; blocks on nothing."""

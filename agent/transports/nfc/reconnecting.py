@@ -107,11 +107,14 @@ class ReconnectingReader:
             if not ended:
                 self.close()
 
+    def clock_s(self) -> float:
+        return self._connections.clock.now()
+
     def _repeat(self, operation: Callable[[NfcDiskReader], T]) -> T:
         """Run it on a connection; on a new one after each failure that may pass."""
         attempts = Retrying(
             retry=retry_if_exception(self._may_pass),
-            stop=SinceFirstFailure(self._patience),
+            stop=SinceFirstFailure(self._patience, self.clock_s),
             wait=wait_random_exponential(
                 multiplier=self._patience.first_wait_s, max=self._patience.longest_wait_s
             ),

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Iterable, Iterator
 
 from agent.areas import Area, merge
@@ -80,6 +81,9 @@ class MemoryReader:
                 yield changed
             else:
                 yield Extent(area.start, self._content[area.start : area.end])
+
+    def clock_s(self) -> float:
+        return time.monotonic()
 
     def close(self) -> None:
         self._closed.set()

@@ -84,6 +84,7 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         self.sessions: queue.Queue[HubSession] = queue.Queue()
         self.before_frame: UploadScript = lambda upload, context: None
         self.before_seal: UploadScript = lambda upload, context: None
+        self.after_progress: Callable[[Upload], None] = lambda upload: None
         # What the base of a disk holds, as large as the disk; none: it has no base.
         self.bases: dict[tuple[str, int], bytes] = {}
         self.digests_asked: list[upload_pb2.BaseDigestsRequest] = []
@@ -140,6 +141,7 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
                 case "progress":
                     assert upload is not None
                     upload.progress.append(request.progress.bytes_read)
+                    self.after_progress(upload)
                 case "frame":
                     assert upload is not None
                     self.before_frame(upload, context)

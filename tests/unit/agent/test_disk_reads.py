@@ -10,11 +10,13 @@ from agent.cancellation import Cancellation
 from agent.disk_reads import DiskReads
 from agent.errors import HubUnreachable, JobCancelled, ReadMismatch, ReadStalled
 from agent.transports.disk_reader import Extent
+from agent.transports.nfc.turn_clock import TurnClock
 from tests.unit.agent.drawn_disks import MemoryReader, drawn
 
 pytestmark = pytest.mark.hostile
 
 DEADLINE_S = 20.0
+DISK = "Hard disk 3 ([datastore1] pg/pg_2-000001.vmdk)"
 
 
 def areas_of(reader: MemoryReader) -> list[Area]:
@@ -24,7 +26,7 @@ def areas_of(reader: MemoryReader) -> list[Area]:
 def test_extents_come_in_order_and_the_reader_is_closed_at_the_end() -> None:
     content = drawn("abcd" * 40)
     reader = MemoryReader(content)
-    with DiskReads(reader, 0) as reads:
+    with DiskReads(reader, DISK) as reads:
         assert b"".join(extent.data for extent in reads.read(areas_of(reader))) == content
         assert not reader.closed
     assert reader.closed
@@ -41,7 +43,7 @@ def test_extents_come_in_order_and_the_reader_is_closed_at_the_end() -> None:
 )
 def test_answer_to_something_else_is_refused(given: Extent | None, said: str) -> None:
     reader = MemoryReader(drawn("abcd" * 40), change={1: given})
-    with DiskReads(reader, 0) as reads, pytest.raises(ReadMismatch, match=said):
+    with DiskReads(reader, DISK) as reads, pytest.raises(ReadMismatch, match=said):
         list(reads.read(areas_of(reader)))
     assert reader.faults_fired == 1
 
@@ -53,7 +55,7 @@ def test_more_than_was_asked_for_is_refused() -> None:
             yield Extent(0, b"more")
 
     reader = Generous(drawn("ab"))
-    with DiskReads(reader, 0) as reads, pytest.raises(ReadMismatch, match="more than"):
+    with DiskReads(reader, DISK) as reads, pytest.raises(ReadMismatch, match="more than"):
         list(reads.read(areas_of(reader)))
 
 
@@ -82,14 +84,59 @@ def test_error_of_the_areas_is_not_taken_for_the_reader_s(at_area: int) -> None:
             yield area
         raise HubUnreachable("gone at the end")
 
-    with DiskReads(reader, 0) as reads, pytest.raises(HubUnreachable):
+    with DiskReads(reader, DISK) as reads, pytest.raises(HubUnreachable):
         list(reads.read(failing()))
 
 
 def test_reader_that_gives_nothing_is_closed() -> None:
     reader = MemoryReader(drawn("abcd" * 40), block_at=1)
-    with DiskReads(reader, 3, read_s=0.1) as reads, pytest.raises(ReadStalled, match="disk 3"):
+    with DiskReads(reader, DISK, read_s=0.1) as reads, pytest.raises(ReadStalled) as caught:
         list(reads.read(areas_of(reader)))
+    assert str(caught.value) == f"reading {DISK} gave nothing for 0.1 s"
+    assert reader.faults_fired == 1
+
+
+class Queueing(MemoryReader):
+    """Waits for its turn at a host before an area, until the watch has looked often enough."""
+
+    LOOKS = 4
+
+    def __init__(self, content: bytes, *, wait_at: int, block_at: int | None = None) -> None:
+        super().__init__(content, block_at=block_at)
+        self._wait_at = wait_at
+        self._clock = TurnClock()
+        self._looks = threading.Semaphore(0)
+        self.waited = False
+
+    def clock_s(self) -> float:
+        self._looks.release()
+        return self._clock.now()
+
+    def read(self, areas: Iterable[Area]) -> Iterator[Extent]:
+        for number, extent in enumerate(super().read(areas)):
+            if number == self._wait_at:
+                with self._clock.waiting():
+                    while self._looks.acquire(blocking=False):
+                        pass
+                    for _ in range(self.LOOKS):  # each is one read_s after the other
+                        assert self._looks.acquire(timeout=DEADLINE_S)
+                self.waited = True
+            yield extent
+
+
+def test_wait_for_a_turn_at_the_host_is_no_stall() -> None:
+    content = drawn("abcd" * 40)
+    reader = Queueing(content, wait_at=1)
+    with DiskReads(reader, DISK, read_s=0.1) as reads:
+        assert b"".join(extent.data for extent in reads.read(areas_of(reader))) == content
+    assert reader.waited
+
+
+def test_reader_that_gives_nothing_after_its_turn_came_is_closed() -> None:
+    reader = Queueing(drawn("abcd" * 40), wait_at=1, block_at=2)
+    with DiskReads(reader, DISK, read_s=0.1) as reads, pytest.raises(ReadStalled):
+        list(reads.read(areas_of(reader)))
+    assert reader.waited
     assert reader.faults_fired == 1
 
 
@@ -104,7 +151,7 @@ def test_allocation_query_that_is_not_answered_ends_too() -> None:
         def close(self) -> None:
             closed.set()
 
-    with DiskReads(Silent(b""), 0, read_s=0.1) as reads, pytest.raises(ReadStalled):
+    with DiskReads(Silent(b""), DISK, read_s=0.1) as reads, pytest.raises(ReadStalled):
         reads.allocated_areas()
 
 
@@ -118,7 +165,7 @@ def test_cancellation_ends_a_read_that_waits() -> None:
 
     threading.Thread(target=cancel).start()
     with (
-        DiskReads(reader, 0, cancellation=cancellation) as reads,
+        DiskReads(reader, DISK, cancellation=cancellation) as reads,
         pytest.raises(JobCancelled, match="enough"),
     ):
         list(reads.read(areas_of(reader)))

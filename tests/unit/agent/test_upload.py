@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
+from agent import upload_sending
 from agent.ack_window import AckWindow
 from agent.areas import EXTENT_BYTES, Area, to_clusters, whole_disk
 from agent.base_digests import BaseDigests
@@ -79,7 +80,7 @@ def uploaded(
         EncoderPool(2) as encoders,
         closing(open_channel(hub.address, dedicated=True)) as channel,
         closing(open_channel(hub.address, dedicated=True)) as base_channel,
-        DiskReads(reader, 1, cancellation=cancellation, read_s=patience.read_s) as reads,
+        DiskReads(reader, "disk 1", cancellation=cancellation, read_s=patience.read_s) as reads,
     ):
         if base is None:
             plan = ReadPlan.allocated(areas)
@@ -364,6 +365,35 @@ def test_blocked_reader_is_closed_when_it_gives_nothing(hub: RecordingHub) -> No
         uploaded(hub, reader, patience=Patience(read_s=0.1))
     assert reader.faults_fired == 1
     assert reader.closed
+
+
+@pytest.mark.hostile
+def test_upload_whose_reader_waits_long_gives_signs_of_life(
+    hub: RecordingHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_sending, "SIGN_OF_LIFE_S", 0.0)
+
+    class Slow(MemoryReader):
+        """Goes on once the hub heard twice that nothing more was read."""
+
+        def read(self, areas: Iterable[Area]) -> Iterator[Extent]:
+            for extent in super().read(areas):
+                if extent.offset:
+                    self.faults_fired += heard_twice_the_same.wait(DEADLINE_S)
+                yield extent
+
+    heard_twice_the_same = threading.Event()
+
+    def heard(upload: Upload) -> None:
+        if upload.progress[-2:-1] == upload.progress[-1:]:
+            heard_twice_the_same.set()
+
+    hub.after_progress = heard
+    content = drawn("abcd" * 10)
+    reader = Slow(content)
+    _, upload = uploaded(hub, reader)
+    assert reader.faults_fired == 1
+    assert upload.progress[-1] <= len(content)
 
 
 def test_cancellation_ends_an_upload_whose_reader_is_blocked(hub: RecordingHub) -> None:

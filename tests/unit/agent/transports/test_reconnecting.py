@@ -401,6 +401,35 @@ def test_disk_that_moved_is_read_within_the_other_hosts_budget(
     assert vsphere._budget._hosts == {}
 
 
+def test_wait_for_the_other_hosts_budget_is_no_time_for_the_watch_over_the_reads(
+    simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+    wait = vsphere._budget._wait_for_change
+
+    def told(*arguments: Any) -> None:
+        waiting.set()
+        wait(*arguments)
+
+    monkeypatch.setattr(vsphere._budget, "_wait_for_change", told)
+    snapshot = take(vsphere, vm)
+    with opened(vsphere, snapshot) as reader, ThreadPoolExecutor(1) as pool:
+        others = [
+            vsphere._budget.lease("host-4711", Cancellation())
+            for _ in range(vsphere._budget._connections)
+        ]
+        monkeypatch.setattr(vsphere._tickets, "host_of", lambda _: "host-4711")
+        simulated.faults.cut_nfc(on_read=2)
+        reading = pool.submit(whole, reader, 5 * K)
+        assert waiting.wait(DEADLINE_S)
+        stands_at_s = reader.clock_s()
+        assert reader.clock_s() == stands_at_s
+        for lease in others:
+            lease.release()
+        assert reading.result(DEADLINE_S) == content(1)
+        assert reader.clock_s() > stands_at_s
+
+
 class Enough(Exception):
     """Why a test's job ends."""
 
