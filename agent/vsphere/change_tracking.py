@@ -16,13 +16,14 @@ NOT_ENABLED = "CHANGE_TRACKING_NOT_ENABLED"
 
 
 def enable(
-    session: VsphereSession, vm: Any, *, supported: bool, snapshot_count: int
+    session: VsphereSession, vm: Any, *, supported: bool, snapshot_count: int, is_merged: bool
 ) -> Warning | None:
     """Switch tracking on; it takes effect at the next snapshot.
 
     Whatever stands against it is a warning: the backup goes on, reading
-    everything. While the VM has snapshots tracking is left off, as switching
-    it on then is known to corrupt what it tells.
+    everything. While the VM has snapshots, or disks in pieces that snapshots left
+    (not `is_merged`), tracking is left off, as switching it on then is known to
+    corrupt what it tells.
     """
     if not supported:
         return _not_enabled("the VM's hardware version does not support it: upgrade it")
@@ -30,6 +31,11 @@ def enable(
         return _not_enabled(
             f"the VM has {snapshot_count} snapshot{'s' if snapshot_count > 1 else ''}: "
             "remove them, then the next backup enables it"
+        )
+    if not is_merged:
+        return _not_enabled(
+            "the VM's disks need consolidation, and it failed: consolidate them in vSphere, then "
+            "the next backup enables it"
         )
     doing = "enable changed block tracking"
     spec = vim.vm.ConfigSpec(changeTrackingEnabled=True)

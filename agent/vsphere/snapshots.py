@@ -68,9 +68,11 @@ def take_snapshot(
     ]
     before = snapshots_in(values.get("snapshot"))
     warnings += hygiene.warnings_of_others(session, before, owner)
+    is_merged = True
     if values.get("runtime.consolidationNeeded"):
         warning = consolidation.consolidate_before_snapshot(session, vm_moref)
         if warning:
+            is_merged = False
             warnings.append(warning)
     if not values.get("config.changeTrackingEnabled"):
         warning = change_tracking.enable(
@@ -78,6 +80,7 @@ def take_snapshot(
             vm,
             supported=values.get("capability.changeTrackingSupported", True),
             snapshot_count=len(before),
+            is_merged=is_merged,
         )
         if warning:
             warnings.append(warning)

@@ -138,6 +138,31 @@ def test_consolidation_that_fails_is_told_and_the_backup_goes_on(
     assert simulated.faults.calls("ConsolidateVMDisks_Task") == 1
 
 
+@pytest.mark.parametrize("fault", ["consolidation-needed", "task-fail"])
+def test_tracking_is_not_enabled_on_links_that_snapshots_left(
+    simulated: SimulatedSite, vsphere: VsphereSite, fault: str
+) -> None:
+    vm = simulated.add_vm("apart", disks=[DiskSpec(capacity_bytes=MIB)])
+    apart = simulated.faults.set("consolidation-needed", vm="apart")
+    vm.remove_snapshot(vm.create_snapshot("left its link"))
+    assert len(vm.links(vm.disks[0])) == 2
+    failing = apart
+    if fault == "task-fail":
+        failing = simulated.faults.set(fault, vm="apart", method="ConsolidateVMDisks_Task")
+    snapshot = take(vsphere, vm)
+    assert failing.fired == 1
+    warnings = told(snapshot)
+    assert list(warnings) == ["CONSOLIDATION_FAILED", "CHANGE_TRACKING_NOT_ENABLED"]
+    assert "need consolidation, and it failed" in warnings["CHANGE_TRACKING_NOT_ENABLED"]
+    assert not vm.change_tracking_enabled
+    assert [disk.change_id for disk in snapshot.disks] == [""]
+    assert simulated.faults.calls("ReconfigVM_Task") == 0
+    simulated.faults.clear()
+    vsphere.remove_snapshot(snapshot)
+    assert told(take(vsphere, vm)) == {}
+    assert vm.change_tracking_enabled
+
+
 def test_consolidation_that_does_not_end_is_given_up(
     simulated: SimulatedSite,
     vsphere: VsphereSite,
