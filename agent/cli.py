@@ -6,8 +6,10 @@ refuses user, password or certificate; of `check` and `probe` alone, as `run`
 keeps trying: 4 vSphere cannot be reached, 5 the hub does not serve (`check`).
 """
 
+import io
 import json
 import signal
+import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -131,7 +133,12 @@ def probe(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look at a vSphere without changing it: privileges, VMs, disks, and the speed of a read."""
+    """Look at a vSphere without changing it: privileges, VMs, disks, and the speed of a read.
+
+    The read is of up to 64 MiB of a VM that is off, or of a snapshot that no backup made. While
+    it lasts, some seconds and at most 5 minutes, the host may refuse to power that VM on, or to
+    merge that snapshot.
+    """
     settings, vsphere = _load(config)
     configure_logging("warning")
     warn_of_configuration(settings, config)
@@ -143,7 +150,7 @@ def probe(
     except SendenseError as error:
         _end(error, _vsphere_exit_code(error))
     if as_json:
-        typer.echo(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(report), indent=2))
     else:
         for line in lines(report):
             typer.echo(line)
@@ -152,6 +159,9 @@ def probe(
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of VMs may hold what the screen cannot show: they are no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 

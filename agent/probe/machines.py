@@ -89,11 +89,21 @@ def _tracking(vm: SurveyedVm) -> TrackingReport:
 
 
 def missing_privileges(machines: list[SurveyedVm]) -> list[MissingPrivilege]:
-    """What the user lacks, with the VMs where it does."""
+    """What backups need and the user lacks, with the VMs where it does."""
+    return _missing(machines, are_required=True)
+
+
+def recommended_privileges(machines: list[SurveyedVm]) -> list[MissingPrivilege]:
+    """What else the user lacks, and no backup is known to need."""
+    return _missing(machines, are_required=False)
+
+
+def _missing(machines: list[SurveyedVm], *, are_required: bool) -> list[MissingPrivilege]:
     vms: dict[Needed, list[str]] = {}
     for vm in machines:
         for needed in vm.missing:
-            vms.setdefault(needed, []).append(vm.info.name)
+            if needed.is_required is are_required:
+                vms.setdefault(needed, []).append(vm.info.name)
     return [
         MissingPrivilege(list(needed.any_of), needed.what_for, names)
         for needed, names in vms.items()

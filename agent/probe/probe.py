@@ -1,7 +1,7 @@
 """The probe: one login, one look at every VM, one read."""
 
 from agent.probe.errors import VmNotThere
-from agent.probe.machines import machine_report, missing_privileges
+from agent.probe.machines import machine_report, missing_privileges, recommended_privileges
 from agent.probe.report import LeftOutReport, PrivilegesReport, ProbeReport, VsphereReport
 from agent.probe.timed_read import timed_read
 from agent.vsphere.models import SurveyedVm
@@ -28,7 +28,10 @@ def probe(site: VsphereSite, settings: VsphereSettings, agent_version: str, vm: 
         agent_version=agent_version,
         vsphere=VsphereReport(about.address, about.full_name, about.api_type, about.api_version),
         privileges=PrivilegesReport(
-            settings.user, missing_privileges(machines), survey.privileges_problem
+            settings.user,
+            missing_privileges(machines),
+            recommended_privileges(machines),
+            survey.privileges_problem,
         ),
         machines=[machine_report(one, now, limits) for one in machines],
         left_out=[LeftOutReport(one.name, one.moref, one.reason) for one in left_out],

@@ -26,10 +26,13 @@ class MissingPrivilege:
 
 @dataclass(frozen=True, slots=True)
 class PrivilegesReport:
-    """`problem`: why nothing is known; `missing` is empty then."""
+    """`problem`: why nothing is known; both lists are empty then."""
 
     user: str
     missing: list[MissingPrivilege]
+    """Backups need these."""
+    recommended: list[MissingPrivilege]
+    """Missing as well, but no backup is known to need them."""
     problem: str
 
 
@@ -102,10 +105,23 @@ class LeftOutReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadReport:
-    """A timed read of a frozen disk. With `problem`, it failed and the numbers say how far it came.
+class FailedRead:
+    """What could not be read, so that something else was tried; `disk` may be empty."""
 
-    Without a `source` there was nothing to read: `problem` says what would be.
+    source: str
+    vm: str
+    snapshot: str
+    disk: str
+    problem: str
+    problem_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReport:
+    """A timed read of a frozen disk. With `problem_code`, it failed, as all that was tried before.
+
+    The numbers say how far the last one came then. Without a `source` there was
+    nothing to read: `problem` says what would be.
     """
 
     source: str
@@ -125,6 +141,7 @@ class ReadReport:
     mib_per_s: float
     problem: str
     problem_code: str
+    failed_before: list[FailedRead]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +162,4 @@ class ProbeReport:
     def ok(self) -> bool:
         """Nothing that was looked at stands against backups: privileges and the read."""
         privileges_fine = not self.privileges.missing and not self.privileges.problem
-        return privileges_fine and not (self.read.source and self.read.problem)
+        return privileges_fine and not self.read.problem_code

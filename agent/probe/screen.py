@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from agent.probe.report import MachineReport, MissingPrivilege, ProbeReport, ReadReport
+from agent.probe.report import FailedRead, MachineReport, MissingPrivilege, ProbeReport, ReadReport
 
 _MOST_NAMES = 5
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -39,6 +39,8 @@ def _privileges(report: ProbeReport) -> Iterator[str]:
         yield f"privileges  {privileges.user} lacks some that backups need:"
         for one in privileges.missing:
             yield f"            {_missing(one, len(report.machines))}"
+    for one in privileges.recommended:
+        yield f"            recommended: {_missing(one, len(report.machines))}"
 
 
 def _missing(missing: MissingPrivilege, machines: int) -> str:
@@ -52,8 +54,8 @@ def _read(read: ReadReport) -> Iterator[str]:
     if not read.source:
         yield f"read        {read.problem}"
         return
-    of = f'snapshot "{read.snapshot}" of ' if read.snapshot else "powered-off "
-    yield f"read        {of}{read.vm}, {read.disk}, {read.file_name}, {read.transport}"
+    of = [_source(read), *filter(None, (read.disk, read.file_name)), read.transport]
+    yield f"read        {', '.join(of)}"
     if read.read_bytes:
         what = "of what is allocated" if read.allocated_only else "from the disk's start"
         yield (
@@ -62,6 +64,18 @@ def _read(read: ReadReport) -> Iterator[str]:
         )
     if read.problem:
         yield f"            failed: {read.problem} ({read.problem_code})"
+    for one in read.failed_before[:_MOST_NAMES]:
+        yield (
+            f"            tried before: {_source(one)}{', ' if one.disk else ''}{one.disk}: "
+            f"{one.problem} ({one.problem_code})"
+        )
+    if (more := len(read.failed_before) - _MOST_NAMES) > 0:
+        yield f"            tried before: {more} more"
+
+
+def _source(read: ReadReport | FailedRead) -> str:
+    of = f'snapshot "{read.snapshot}" of ' if read.source == "snapshot" else "powered-off "
+    return f"{of}{read.vm}"
 
 
 def _machine(machine: MachineReport) -> Iterator[str]:

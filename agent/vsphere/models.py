@@ -116,6 +116,8 @@ class Needed:
 
     any_of: tuple[str, ...]
     what_for: str
+    is_required: bool = True
+    """Backups are known to fail, or to read everything, without it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,11 @@ NEEDED: Final = (
         ("VirtualMachine.Provisioning.GetVmFiles", "VirtualMachine.Provisioning.DiskRandomRead"),
         "get tickets to read disks",
     ),
-    Needed(("VirtualMachine.Config.DiskLease",), "hold disks while they are read"),
+    Needed(
+        ("VirtualMachine.Config.DiskLease",), "hold disks while they are read", is_required=False
+    ),
 )
+"""The last is in VMware's list for backups; no call of this agent is known to ask for it."""
 
 Roles = Mapping[int, frozenset[str]]
 

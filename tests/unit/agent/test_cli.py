@@ -36,10 +36,15 @@ def write_config(folder: Path, site: SimulatedSite, hub_address: str, **changed:
     return path
 
 
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_bytes(*arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDENSE_")} | variables
-    return subprocess.run(
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, env=environment
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, timeout=60, env=environment)
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    done = run_bytes(*arguments, **variables)
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
 
 

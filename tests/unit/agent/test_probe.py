@@ -18,7 +18,7 @@ from agent.vsphere.settings import VsphereSettings
 from agent.vsphere.site import VsphereSite
 from simulator.machines import SimulatedVm
 from simulator.site import DiskSpec, SimulatedSite
-from tests.unit.agent.test_cli import run, write_config
+from tests.unit.agent.test_cli import run, run_bytes, write_config
 
 pytestmark = pytest.mark.hostile
 
@@ -147,6 +147,100 @@ def test_read_that_does_not_come_is_given_up_and_reported(
     assert any("READ_TOO_SLOW" in line for line in lines(report))
 
 
+def take_job_snapshot(settings: VsphereSettings, vm: SimulatedVm) -> None:
+    with VsphereSite.connect(settings) as site:
+        site.take_snapshot(
+            job_id="job-1",
+            vm_moref=vm.moid,
+            instance_uuid=vm.instance_uuid,
+            quiesce=False,
+            owner="agent-1",
+        )
+
+
+@pytest.mark.parametrize("power_state", ["poweredOn", "poweredOff"])
+def test_vm_that_a_backup_has_a_snapshot_of_is_left_alone(
+    simulated: SimulatedSite, settings: VsphereSettings, power_state: str
+) -> None:
+    disks = [DiskSpec(capacity_bytes=MIB)]
+    vm = simulated.add_vm("a", disks=disks, power_state=power_state)
+    vm.create_snapshot("by hand")
+    take_job_snapshot(settings, vm)
+    tickets = simulated.faults.calls("NfcGetVmFiles")
+    report = probed(settings)
+    assert (report.read.source, report.read.problem_code) == ("", "")
+    assert "but for those that a backup has one of" in report.read.problem
+    assert simulated.faults.calls("NfcGetVmFiles") == tickets
+    simulated.add_vm("b", disks=disks).create_snapshot("also by hand")
+    read = probed(settings).read
+    assert (read.vm, read.snapshot, read.read_bytes) == ("b", "also by hand", MIB)
+
+
+def test_snapshot_whose_disks_cannot_be_asked_for_is_passed_over_for_the_next(
+    simulated: SimulatedSite, settings: VsphereSettings
+) -> None:
+    for name in ("a", "b"):
+        simulated.add_vm(name, disks=[DiskSpec(capacity_bytes=MIB)]).create_snapshot("by hand")
+    # After the VMs and the roles.
+    failing = simulated.faults.set("method-fail", method="RetrievePropertiesEx", skip=2, times=1)
+    report = probed(settings)
+    assert failing.fired == 1
+    assert (report.read.vm, report.read.read_bytes, report.read.problem) == ("b", MIB, "")
+    (before,) = report.read.failed_before
+    assert (before.source, before.vm, before.disk) == ("snapshot", "a", "")
+    assert before.problem_code == "VSPHERE_FAULT"
+    assert report.ok
+    assert any('tried before: snapshot "by hand" of a: ' in line for line in lines(report))
+
+
+def test_probe_fails_where_no_snapshot_tells_its_disks(
+    simulated: SimulatedSite, settings: VsphereSettings
+) -> None:
+    for name in ("a", "b"):
+        simulated.add_vm(name, disks=[DiskSpec(capacity_bytes=MIB)]).create_snapshot("by hand")
+    failing = simulated.faults.set("method-fail", method="RetrievePropertiesEx", skip=2)
+    report = probed(settings)
+    assert failing.fired == 2
+    assert (report.read.source, report.read.vm, report.read.disk) == ("snapshot", "b", "")
+    assert report.read.problem_code == "VSPHERE_FAULT"
+    assert [one.vm for one in report.read.failed_before] == ["a"]
+    assert not report.ok
+    assert any(line.strip().startswith("failed: vSphere cannot") for line in lines(report))
+
+
+def test_disk_that_cannot_be_read_is_passed_over_for_the_next_then_for_snapshots(
+    simulated: SimulatedSite, settings: VsphereSettings, off: SimulatedVm
+) -> None:
+    off.add_disk(DiskSpec(capacity_bytes=2 * MIB))
+    simulated.add_vm("on", disks=[DiskSpec(capacity_bytes=MIB)]).create_snapshot("by hand")
+    first = simulated.faults.set("nfc-error-reply", vm="off", disk=0, on="open")
+    read = probed(settings).read
+    assert first.fired
+    assert (read.vm, read.disk, read.read_bytes) == ("off", "Hard disk 2", 2 * MIB)
+    second = simulated.faults.set("nfc-error-reply", vm="off", disk=1, on="open")
+    report = probed(settings)
+    assert second.fired
+    assert (report.read.source, report.read.vm, report.read.read_bytes) == ("snapshot", "on", MIB)
+    assert [(one.vm, one.disk) for one in report.read.failed_before] == [
+        ("off", "Hard disk 1"),
+        ("off", "Hard disk 2"),
+    ]
+    assert report.ok
+
+
+def test_password_that_stops_working_is_not_tried_for_every_disk(
+    simulated: SimulatedSite, settings: VsphereSettings, off: SimulatedVm
+) -> None:
+    off.add_disk(DiskSpec(capacity_bytes=2 * MIB))
+    with VsphereSite.connect(settings) as site:
+        machines = site.survey().machines
+        simulated._soap.methods._password = "another one"
+        simulated.sessions.end_all()
+        read = timed.timed_read(site, machines, settings.transport)
+    assert (read.disk, read.problem_code) == ("Hard disk 1", "VSPHERE_LOGIN_FAILED")
+    assert read.failed_before == []
+
+
 GET_FILES = "VirtualMachine.Provisioning.GetVmFiles"
 RANDOM_READ = "VirtualMachine.Provisioning.DiskRandomRead"
 
@@ -158,7 +252,6 @@ RANDOM_READ = "VirtualMachine.Provisioning.DiskRandomRead"
         (["VirtualMachine.State.CreateSnapshot"], [["VirtualMachine.State.CreateSnapshot"]]),
         (["VirtualMachine.State.RemoveSnapshot"], [["VirtualMachine.State.RemoveSnapshot"]]),
         (["VirtualMachine.Config.ChangeTracking"], [["VirtualMachine.Config.ChangeTracking"]]),
-        (["VirtualMachine.Config.DiskLease"], [["VirtualMachine.Config.DiskLease"]]),
         # Either of two gives tickets; one of them is needed for what changed as well.
         ([GET_FILES], []),
         ([RANDOM_READ], [[RANDOM_READ]]),
@@ -178,6 +271,23 @@ def test_missing_privileges_are_named_with_the_vms(
     assert [one.any_of for one in report.privileges.missing] == told
     assert all(one.vms == ["a", "b"] for one in report.privileges.missing)
     assert report.ok is not bool(told)
+
+
+def test_privilege_that_no_backup_is_known_to_need_is_recommended_and_no_failure(
+    simulated: SimulatedSite, settings: VsphereSettings
+) -> None:
+    simulated.behaviour.privileges_missing = frozenset({"VirtualMachine.Config.DiskLease"})
+    simulated.add_vm("on", disks=[DiskSpec(capacity_bytes=MIB)])
+    report = probed(settings)
+    (told,) = report.privileges.recommended
+    assert (told.any_of, told.vms) == (["VirtualMachine.Config.DiskLease"], ["on"])
+    assert report.privileges.missing == []
+    assert report.ok
+    shown = list(lines(report))
+    assert any("has all that backups need" in line for line in shown)
+    assert any(
+        line.strip().startswith("recommended: VirtualMachine.Config.DiskLease") for line in shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -323,6 +433,33 @@ def test_program_tells_people_and_exits_with_1_when_something_is_missing(
     assert f"{GET_FILES} or {RANDOM_READ} on every VM, to get tickets" in done.stdout
     assert "VSPHERE_PERMISSION_MISSING" in done.stdout
     assert "off (1), poweredOff" in done.stdout
+
+
+NAME = "Büro – Ärzte ✓"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    # ASCII is taken for a setting that nobody made.
+    [("latin-1", "latin-1"), ("koi8-r", "koi8-r"), ("ascii", "utf-8"), ("utf-8", "utf-8")],
+)
+def test_program_prints_names_that_the_screen_cannot_show(
+    tmp_path: Path, simulated: SimulatedSite, encoding: str, printed: str
+) -> None:
+    simulated.add_vm(NAME, disks=[DiskSpec(capacity_bytes=MIB)])
+    config = write_config(tmp_path, simulated, "127.0.0.1:8443")
+    as_json = run_bytes("probe", "--json", "--config", str(config), PYTHONIOENCODING=encoding)
+    assert (as_json.returncode, as_json.stderr) == (0, b"")
+    assert json.loads(as_json.stdout.decode("ascii"))["machines"][0]["name"] == NAME
+    shown = run_bytes("probe", "--config", str(config), PYTHONIOENCODING=encoding)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert NAME.encode(printed, "backslashreplace") in shown.stdout
+
+
+def test_program_says_beforehand_what_the_read_may_hold_up() -> None:
+    told = " ".join(run("probe", "--help").stdout.split())
+    assert "at most 5 minutes" in told
+    assert "refuse to power that VM on, or to merge that snapshot" in told
 
 
 def test_program_that_is_asked_for_an_unknown_vm_exits_with_2(
