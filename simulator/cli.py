@@ -1,5 +1,7 @@
 """`sendense-simulator`: run a simulated ESXi site, be its guests, administrator and bad luck."""
 
+import io
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +74,7 @@ def run(
             nfc_port=nfc_port,
             ready_file=ready_file,
             record_snapshots=record_snapshots,
-            announce=lambda text: errors.print(text, highlight=False),
+            announce=lambda text: errors.print(text, highlight=False, markup=False),
         )
     except CannotServe as error:
         raise fail(str(error)) from error
@@ -85,4 +87,7 @@ app.add_typer(fault_app, name="fault")
 
 def main() -> None:
     """Entry point."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of VMs may hold what the screen cannot show: they are no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from simulator.control_client import ControlError, ask
 from simulator.sizes import parse_size
@@ -28,7 +29,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def fail(text: str) -> typer.Exit:
     """Say what is wrong; to be raised."""
-    errors.print(f"[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
+    told = Text.assemble(("error:", "bold red"), f" {text}")
+    errors.print(told, highlight=False, soft_wrap=True)
     return typer.Exit(1)
 
 

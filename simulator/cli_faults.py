@@ -1,13 +1,14 @@
 """`sendense-simulator fault`: what the site is to do wrong."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from simulator.cli_common import AsJson, ControlPath, ask_simulator, fail
+from simulator.cli_tables import print_table
+
+_LONGEST_NUMBER: Final = 18
 
 fault_app = typer.Typer(
     help="Let the site do wrong what real sites do wrong.", no_args_is_help=True
@@ -16,12 +17,14 @@ fault_app = typer.Typer(
 
 @fault_app.command()
 def kinds(
-    control: ControlPath,
     name: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the faults there are, with their options."""
-    found = ask_simulator(control, "fault-kinds")["kinds"]
+    """List the faults there are, with their options. Needs no running simulator."""
+    # Slow to import (pydantic, numpy), and no other command needs it.
+    from simulator.faults.registry import described
+
+    found = described()
     if name is not None:
         found = [one for one in found if one["name"] == name]
         if not found:
@@ -29,11 +32,13 @@ def kinds(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table("Fault", "For", "What happens", "Options")
-    for one in found:
-        options = "\n".join(_option(option) for option in one["options"])
-        table.add_row(one["name"], one["scope"], " ".join(one["text"].split()), options)
-    Console().print(table)
+    print_table(
+        ("Fault", "For", "What happens", "Options"),
+        (
+            [one["name"], one["scope"], " ".join(one["text"].split()), _options(one["options"])]
+            for one in found
+        ),
+    )
 
 
 @fault_app.command(name="set")
@@ -71,19 +76,22 @@ def list_faults(control: ControlPath, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table("Number", "Fault", "VM", "Disk", "Options", "Times", "Fired", "State")
-    for one in found:
-        table.add_row(
-            str(one["number"]),
-            one["name"],
-            one["vm"] or "(host)",
-            "-" if one["disk"] is None else str(one["disk"]),
-            " ".join(f"{key}={value}" for key, value in one["options"].items()),
-            "until cleared" if one["times"] is None else str(one["times"]),
-            str(one["fired"]),
-            "set" if one["live"] else "spent",
-        )
-    Console().print(table)
+    print_table(
+        ("Number", "Fault", "VM", "Disk", "Options", "Times", "Fired", "State"),
+        (
+            [
+                str(one["number"]),
+                one["name"],
+                one["vm"] or "(host)",
+                "-" if one["disk"] is None else str(one["disk"]),
+                " ".join(f"{key}={value}" for key, value in one["options"].items()),
+                "until cleared" if one["times"] is None else str(one["times"]),
+                str(one["fired"]),
+                "set" if one["live"] else "spent",
+            ]
+            for one in found
+        ),
+    )
 
 
 @fault_app.command()
@@ -98,13 +106,25 @@ def clear(
     """Clear faults; what they held goes on."""
     if everything == (which is not None or vm is not None):
         raise fail("say which: a number, a name, --vm or --all")
-    wanted = int(which) if which is not None and which.isdigit() else which
-    gone = ask_simulator(control, "fault-clear", which=wanted, vm=vm)["cleared"]
+    gone = ask_simulator(control, "fault-clear", which=_number(which), vm=vm)["cleared"]
+    if not gone and not everything:
+        named = f" {which!r}" if which is not None else ""
+        raise fail(f"no fault{named} is set" + (f" for {vm}" if vm is not None else ""))
     typer.echo(f"cleared {len(gone)} faults")
 
 
+def _number(which: str | None) -> int | str | None:
+    """A fault's number where it is one. Longer ones, which nothing ever has, stay words."""
+    is_number = which is not None and which.isdecimal() and len(which) <= _LONGEST_NUMBER
+    return int(which) if which is not None and is_number else which
+
+
+def _options(options: list[dict[str, Any]]) -> str:
+    return "\n".join(_option(option) for option in options)
+
+
 def _option(option: dict[str, Any]) -> str:
-    values = "|".join(map(str, option["values"] or [])) or option["type"]
+    values = " | ".join(map(str, option["values"] or [])) or option["type"]
     default = "" if option["default"] is None else f" [{option['default']}]"
     needed = " (needed)" if option["required"] else ""
     text = f": {option['text']}" if option["text"] else ""

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from simulator.cli_common import (
     AsJson,
@@ -23,6 +21,7 @@ from simulator.cli_common import (
     human_size,
     size,
 )
+from simulator.cli_tables import print_table
 
 
 def vms(control: ControlPath, as_json: AsJson = False) -> None:
@@ -31,7 +30,7 @@ def vms(control: ControlPath, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table("VM", "Id", "Power", "CBT", "Snapshots", "Disk", "Key", "Capacity", "Stored")
+    table: list[list[str]] = []
     for vm in found:
         tracking = "on" if vm["change_tracking_enabled"] else "off"
         head = [vm["name"], vm["moid"], vm["power_state"], tracking, str(vm["snapshots"])]
@@ -45,8 +44,10 @@ def vms(control: ControlPath, as_json: AsJson = False) -> None:
             for disk in vm["disks"]
         ] or [["-", "", "", ""]]
         for number, row in enumerate(rows):
-            table.add_row(*(head if number == 0 else [""] * len(head)), *row)
-    Console().print(table)
+            table.append([*(head if number == 0 else [""] * len(head)), *row])
+    print_table(
+        ("VM", "Id", "Power", "CBT", "Snapshots", "Disk", "Key", "Capacity", "Stored"), table
+    )
 
 
 def snapshots(
@@ -59,13 +60,14 @@ def snapshots(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    table = Table("VM", "Snapshot", "Id", "Created", "Disk key", "Change id")
-    for one in found:
-        for key, disk in (one["disks"] or {"-": {"change_id": None}}).items():
-            table.add_row(
-                one["vm"], one["name"], one["moid"], one["created"], key, disk["change_id"] or "-"
-            )
-    Console().print(table)
+    print_table(
+        ("VM", "Snapshot", "Id", "Created", "Disk key", "Change id"),
+        (
+            [one["vm"], one["name"], one["moid"], one["created"], key, disk["change_id"] or "-"]
+            for one in found
+            for key, disk in (one["disks"] or {"-": {"change_id": None}}).items()
+        ),
+    )
 
 
 def write(

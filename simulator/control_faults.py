@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from simulator.control_client import Answer, ControlError
 from simulator.faults.board import FaultBoard
-from simulator.faults.registry import described
 
 
 class FaultCommands:
@@ -16,7 +15,6 @@ class FaultCommands:
     def commands(self) -> dict[str, Callable[[Answer], Answer]]:
         """By name."""
         return {
-            "fault-kinds": lambda _: {"kinds": described()},
             "fault-set": self._set,
             "fault-list": lambda _: {"faults": [one.facts() for one in self._faults.list()]},
             "fault-clear": self._clear,

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from simulator.faults.kind import FaultKind, Scope
+from simulator.faults.methods import MethodName, TaskMethodName
 
 VimFaultName = Literal[
     "SystemError",
@@ -31,7 +32,7 @@ class SessionExpiry(FaultKind):
     SCOPE: ClassVar[Scope] = Scope.HOST
 
     on: Literal["call", "read"] = Field("call", description="an API call, or an NFC read request")
-    method: str | None = Field(None, description="only calls of this WSDL method")
+    method: MethodName | None = Field(None, description="only calls of this WSDL method")
 
 
 class MethodFail(FaultKind):
@@ -40,7 +41,7 @@ class MethodFail(FaultKind):
     NAME: ClassVar[str] = "method-fail"
     SCOPE: ClassVar[Scope] = Scope.VM
 
-    method: str = Field(description="WSDL name")
+    method: MethodName = Field(description="WSDL name")
     fault: VimFaultName = Field("SystemError", description="vSphere's name of it")
 
 
@@ -50,7 +51,7 @@ class AnswerLost(FaultKind):
     NAME: ClassVar[str] = "answer-lost"
     SCOPE: ClassVar[Scope] = Scope.HOST
 
-    method: str = Field(description="WSDL name")
+    method: MethodName = Field(description="WSDL name")
 
 
 class AnswerHeld(FaultKind):
@@ -59,13 +60,15 @@ class AnswerHeld(FaultKind):
     NAME: ClassVar[str] = "answer-held"
     SCOPE: ClassVar[Scope] = Scope.HOST
 
-    method: str = Field(description="WSDL name")
+    method: MethodName = Field(description="WSDL name")
 
 
 class _TaskFault(FaultKind):
     """A fault of tasks."""
 
-    method: str | None = Field(None, description="only tasks of this WSDL method, with its _Task")
+    method: TaskMethodName | None = Field(
+        None, description="only tasks of this WSDL method, with its _Task"
+    )
 
 
 class TaskSlow(_TaskFault):

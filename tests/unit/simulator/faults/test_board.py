@@ -12,6 +12,7 @@ from simulator.disks.link import GRAIN
 from simulator.faults.api_kinds import MethodFail, VimFaultName
 from simulator.faults.board import FaultBoard
 from simulator.faults.kind import Place
+from simulator.faults.methods import METHODS, TASK_METHODS
 from simulator.faults.nfc_kinds import NfcCut
 from simulator.faults.registry import KINDS, BadFault, described
 from simulator.faults.tracking_kinds import CbtOmit
@@ -80,6 +81,14 @@ def test_clearing_takes_those_that_are_named(board: FaultBoard) -> None:
         ({"name": "nfc-cut", "skip": -1}, "skip one from 0 on"),
         ({"name": "nfc-cut", "disk": 0}, "disk 0 of which VM"),
         ({"name": "method-fail"}, "method: Field required"),
+        ({"name": "method-fail", "method": "createsnapshot"}, "near it are: CreateSnapshot_Task"),
+        ({"name": "method-fail", "method": "NoSuchThing"}, "has no method 'NoSuchThing'; there"),
+        ({"name": "answer-lost", "method": "login"}, "the site has no method 'login'; .*: Login"),
+        ({"name": "answer-held", "method": ""}, "the site has no method ''; there are: "),
+        ({"name": "session-expiry", "method": "LogIn"}, "near it are: Login"),
+        ({"name": "task-stall", "method": "Login"}, "no task is started by 'Login'; there are"),
+        ({"name": "task-slow", "method": "CreateSnapshot", "seconds": 1}, "CreateSnapshot_Task"),
+        ({"name": "task-fail", "method": "RemoveSnapshots"}, "near it are: RemoveSnapshot_Task"),
         ({"name": "cbt-slice-bytes"}, "bytes or areas says what is limited"),
         ({"name": "nfc-connection-limit", "limit": 1, "vm": "a"}, "cannot be set for one vm alone"),
         ({"name": "task-stall", "vm": "a", "disk": 0}, "cannot be set for one disk alone"),
@@ -108,6 +117,15 @@ def test_faults_of_a_site_name_its_vms_and_disks(site: SimulatedSite) -> None:
         site.faults.set("cbt-omit", vm="web")
     with pytest.raises(BadFault, match="db has no disk 5"):
         site.faults.set("cbt-omit", vm="db", disk=5)
+
+
+def test_methods_that_options_may_name_are_those_that_the_site_answers(
+    site: SimulatedSite,
+) -> None:
+    answered = set(site._soap.methods._methods)
+    assert set(METHODS) == answered
+    assert len(METHODS) == len(answered)
+    assert set(TASK_METHODS) == {name for name in answered if name.endswith("_Task")}
 
 
 def test_what_never_fired_is_told_by_name(board: FaultBoard) -> None:

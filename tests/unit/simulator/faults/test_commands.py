@@ -1,6 +1,9 @@
 """Faults and disk changes over the control socket, on the command line, in the site file."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from simulator.control_client import ControlError, ask
 from simulator.disks.link import GRAIN
 from simulator.faults.kind import Place
 from simulator.faults.nfc_kinds import NfcCut
-from simulator.faults.registry import KINDS
+from simulator.faults.registry import KINDS, described
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
 from simulator.site_file import SiteFileError, load_site
@@ -98,6 +101,51 @@ def test_every_fault_is_listed_by_the_program(told: Any) -> None:
     assert "no fault is named 'x'" in told("fault", "kinds", "x", fails=True)
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_kinds_of_faults_are_told_whole_without_a_simulator(columns: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SENDENSE_")}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "sendense-simulator"), "fault", "kinds"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment | {"COLUMNS": columns, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "…" not in done.stdout
+    rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    assert {row[0].strip() for row in rows} == {*KINDS, ""}
+    # Words as defaults and words that are longer than their column: folded, none lost.
+    options = "".join(row[3].strip() for row in rows).replace(" ", "")
+    texts = (option for kind in described() for option in kind["options"])
+    for option in texts:
+        values = "|".join(option["values"] or [option["type"]])
+        default = "" if option["default"] is None else f"[{option['default']}]"
+        assert f"{option['name']}={values}{default}".replace(" ", "") in options
+    assert "on=call|read[call]" in options
+
+
+def test_names_are_shown_as_they_are_in_narrow_tables(site: SimulatedSite, control: Path) -> None:
+    site.add_vm("[red]Büro[/red] [/x] ✓ " + "long" * 20, [])
+    snapshot = site.vm("db 1").create_snapshot("[bold]by hand[/] é✓")
+    environment = os.environ | {"COLUMNS": "80", "PYTHONIOENCODING": "latin-1"}
+    shown = {}
+    for command in ("vms", "snapshots"):
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "sendense-simulator"), command,
+             "--control", str(control)],
+            capture_output=True, timeout=60, env=environment,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+        lines = done.stdout.decode("latin-1").splitlines()
+        rows = [line for line in lines if line.startswith("|") and "-+-" not in line]
+        cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+        shown[command] = ["".join(column).replace(" ", "") for column in zip(*cells, strict=True)]
+    assert ("[red]Büro[/red][/x]\\u2713" + "long" * 20) in shown["vms"][0]
+    assert "[bold]byhand[/]é\\u2713" in shown["snapshots"][1]
+    assert snapshot.moid in shown["snapshots"][2]
+
+
 def test_program_sets_lists_and_clears_faults(site: SimulatedSite, told: Any) -> None:
     order = ("cbt-omit", "fraction=0.25", "seed=7", "--vm", "db 1", "--times", "2", "--skip", "1")
     assert told("fault", "set", *order) == "fault 1 is set\n"
@@ -125,6 +173,17 @@ def test_program_sets_lists_and_clears_faults(site: SimulatedSite, told: Any) ->
         (["clear"], "a number, a name, --vm or --all"),
         (["clear", "--all", "1"], "a number, a name, --vm or --all"),
         (["clear", "17"], "no fault has the number 17"),
+        (["clear", "²"], "no fault is named '²'"),
+        (["clear", "9" * 5000], "no fault is named '999"),
+        (["clear", "[/x]"], "no fault is named '[/x]'"),
+        (["clear", "nfc-cut"], "no fault 'nfc-cut' is set\n"),
+        (["clear", "nfc-cut", "--vm", "db 1"], "no fault 'nfc-cut' is set for db 1\n"),
+        (["clear", "--vm", "db 1"], "no fault is set for db 1\n"),
+        (["set", "[/x]"], "no fault is named '[/x]'"),
+        (["set", "nfc-cut", "[/x]=1"], "[/x]: Extra inputs"),
+        (["set", "nfc-cut", "[/x]"], "[/x]: an option is given"),
+        (["set", "method-fail", "method=CreateSnapshot"], "near it are: CreateSnapshot_Task"),
+        (["set", "task-fail", "method=CurrentTime"], "no task is started by 'CurrentTime'"),
     ],
 )
 def test_program_says_why_a_fault_cannot_be_set_or_cleared(
