@@ -152,6 +152,16 @@ class NfcOpenRefused(TransportError):
 
 
 @dataclass(eq=False)
+class NfcRunningDisk(NfcOpenRefused):
+    """The file is one that the running VM writes to. No wait helps."""
+
+    text: ClassVar[str] = (
+        "{host} does not open {path} for reading ({problem}): the VM runs on this very file; only "
+        "links that a snapshot froze can be read: start the backup again, which takes a new one"
+    )
+
+
+@dataclass(eq=False)
 class NfcTicketRefused(TransportError):
     """vSphere, asked for a ticket, answered with a fault."""
 

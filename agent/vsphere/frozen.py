@@ -15,7 +15,7 @@ from tenacity import (
 from agent.cancellation import Cancellation
 from agent.errors import SnapshotVanished
 from agent.vsphere.api import vim
-from agent.vsphere.devices import frozen_disks_of
+from agent.vsphere.devices import disks_of, frozen_disks_of
 from agent.vsphere.errors import SessionLost, VsphereError, VsphereFault, VsphereUnreachable
 from agent.vsphere.models import FrozenDisk, JobSnapshot
 from agent.vsphere.properties import properties_of
@@ -35,6 +35,25 @@ def frozen_disks(session: VsphereSession, snapshot_moref: str) -> list[FrozenDis
         repeatable=True,
     )
     return frozen_disks_of(values.get("config.hardware.device"))
+
+
+def is_running_on(session: VsphereSession, vm_moref: str, file_name: str) -> bool:
+    """Whether the VM is powered on and this file is a current link of its disks.
+
+    False when vSphere does not tell. Raises the VsphereErrors of not reaching it.
+    """
+    vm = vim.VirtualMachine(vm_moref, session.stub)
+    try:
+        values = session.run(
+            "tell what the VM runs on",
+            lambda: properties_of(session, vm, ["config.hardware.device", "runtime.powerState"]),
+            repeatable=True,
+        )
+    except VsphereFault:
+        return False
+    if values.get("runtime.powerState") != vim.VirtualMachine.PowerState.poweredOn:
+        return False
+    return file_name in [disk.file_name for disk in disks_of(values.get("config.hardware.device"))]
 
 
 def require_frozen(session: VsphereSession, snapshot: JobSnapshot) -> None:

@@ -133,6 +133,9 @@ class VsphereSite:
             disk.capacity_bytes,
             host=lambda: self._tickets.host_of(snapshot.vm_moref),
             ticket=lambda: self._ticket(snapshot, disk),
+            is_running=lambda: frozen.is_running_on(
+                self._session, snapshot.vm_moref, disk.file_name
+            ),
         )
         connections = NfcConnections(file, self._budget, settings.transport, settings.timeout_s)
         return ReconnectingReader.open(connections, cancellation, settings.reconnect)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from agent.cancellation import Cancellation
-from agent.transports.errors import NfcWrongSize
+from agent.transports.errors import NfcOpenRefused, NfcRunningDisk, NfcWrongSize
 from agent.transports.nfc.budget import Lease, NfcBudget
 from agent.transports.nfc.reader import NfcDiskReader
 from agent.transports.nfc.ticket import NfcTicket, Transport
@@ -26,6 +26,8 @@ class NfcDisk:
     """Names the host that gives the disk to read just now. Raises SendenseErrors."""
     ticket: Callable[[], NfcTicket]
     """A new ticket: each is good for one connection. Raises SendenseErrors."""
+    is_running: Callable[[], bool]
+    """Whether the VM writes to this very file just now. Raises SendenseErrors."""
 
 
 class NfcConnections:
@@ -55,22 +57,27 @@ class NfcConnections:
     def connect(self, stop: Cancellation) -> NfcDiskReader:
         """Open the disk on a new connection; the one before is closed by now.
 
-        Raises TransportErrors, NfcWrongSize among them, what the disk's `host` and
-        `ticket` raise, and the error of `stop`.
+        Raises TransportErrors, NfcWrongSize and NfcRunningDisk among them, what the
+        disk's functions raise, and the error of `stop`.
         """
         lease = self.reserve(stop)
         # A ticket does not wait for the budget: it would expire.
         ticket = self.disk.ticket()
         stop.check()
-        reader = NfcDiskReader.open(
-            ticket,
-            self.disk.path,
-            transport=self._transport,
-            timeout_s=self._timeout_s,
-            compression=self._latest.compression if self._latest else None,
-            requests=lease.requests,
-            stop=stop,
-        )
+        try:
+            reader = NfcDiskReader.open(
+                ticket,
+                self.disk.path,
+                transport=self._transport,
+                timeout_s=self._timeout_s,
+                compression=self._latest.compression if self._latest else None,
+                requests=lease.requests,
+                stop=stop,
+            )
+        except NfcOpenRefused as error:
+            if self.disk.is_running():
+                raise NfcRunningDisk(error.host, error.path, error.problem) from error
+            raise
         if reader.capacity_bytes != self.disk.capacity_bytes:
             reader.close()
             raise NfcWrongSize(

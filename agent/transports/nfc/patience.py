@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenacity import RetryCallState
+from tenacity import RetryCallState, wait_random_exponential
+
+from agent.transports.errors import NfcOpenRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,16 @@ class ReconnectPatience:
     first_wait_s: float = 0.25
     longest_wait_s: float = 30.0
     """Waits are random, up to a bound that doubles from the first to the longest."""
+    first_opens: int = 3
+    """So often a file that was never open is asked for while the host refuses to open it."""
+    open_wait_s: float = 1.0
+    """More wait after each such refusal: who holds a file for a moment holds it for seconds."""
+
+    def wait_s(self, state: RetryCallState) -> float:
+        """How long to wait after a failed attempt, as tenacity's `wait`."""
+        backoff = wait_random_exponential(multiplier=self.first_wait_s, max=self.longest_wait_s)
+        error = state.outcome.exception() if state.outcome else None
+        return backoff(state) + (self.open_wait_s if isinstance(error, NfcOpenRefused) else 0.0)
 
 
 class SinceFirstFailure:

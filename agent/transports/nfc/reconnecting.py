@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from agent.areas import Area
 from agent.cancellation import Cancellation
@@ -19,6 +19,7 @@ from agent.transports.errors import (
     NfcOpenRefused,
     NfcProtocolViolation,
     NfcReadFailed,
+    NfcRunningDisk,
     NfcTicketRefused,
     ReaderClosed,
 )
@@ -39,9 +40,10 @@ class ReconnectingReader:
     """One frozen disk, on as many connections as it takes (see DiskReader for the contract).
 
     Repeated with a new ticket: a cut, a stall, a reply that does not fit, a read
-    error, a ticket or session refused, vSphere out of reach; once the file was
-    open, also its refusal. Everything else is raised at once, as is the last error
-    when patience ends: it names host and disk.
+    error, a ticket or session refused, vSphere out of reach; a refusal to open the
+    file, as somebody may hold it for a moment, a few times until it was open once.
+    Everything else is raised at once, as is the last error when patience ends: it
+    names host and disk.
 
     Every wait ends when the job is cancelled, with the job's error, and at `close`.
     `_in_use` is held by the thread that asks vSphere or the host; `close` and
@@ -56,6 +58,7 @@ class ReconnectingReader:
         self._patience = patience
         self._reader: NfcDiskReader | None = None
         self._read_errors: Counter[int] = Counter()
+        self._opens_refused = 0
         self._in_use = threading.Lock()
         self._stop = Cancellation()
         self._stopped = threading.Event()
@@ -115,9 +118,7 @@ class ReconnectingReader:
         attempts = Retrying(
             retry=retry_if_exception(self._may_pass),
             stop=SinceFirstFailure(self._patience, self.clock_s),
-            wait=wait_random_exponential(
-                multiplier=self._patience.first_wait_s, max=self._patience.longest_wait_s
-            ),
+            wait=self._patience.wait_s,
             sleep=self._wait,
             before_sleep=self._tell,
             reraise=True,
@@ -139,8 +140,15 @@ class ReconnectingReader:
         if isinstance(error, NfcReadFailed):
             self._read_errors[error.offset_bytes] += 1
             return self._read_errors[error.offset_bytes] <= SAME_PLACE
-        if isinstance(error, NfcOpenRefused | NfcTicketRefused):
+        if isinstance(error, NfcTicketRefused):
             return self._connections.opened_before
+        if isinstance(error, NfcRunningDisk):
+            return False
+        if isinstance(error, NfcOpenRefused):
+            self._opens_refused += 1
+            return (
+                self._connections.opened_before or self._opens_refused < self._patience.first_opens
+            )
         if isinstance(error, SnapshotVanished):
             return False  # for the reader; another job has another snapshot
         if isinstance(error, NfcProtocolViolation):

@@ -217,6 +217,16 @@ def test_cut_connection_is_replaced_and_the_job_goes_on(
 
 
 @pytest.mark.hostile
+def test_disk_that_is_held_when_it_is_opened_first_is_backed_up(
+    hub: RecordingHub, simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
+) -> None:
+    simulated.faults.set("nfc-error-reply", vm=vm.name, disk=0, on="open", times=1)
+    back_up(session, vm, "job-1", None, None)
+    assert restored(hub, "job-1", 0, bytes(len(FIRST))) == FIRST
+    simulated.faults.assert_all_fired()
+
+
+@pytest.mark.hostile
 def test_place_that_cannot_be_read_fails_the_job_and_removes_the_snapshot(
     simulated: SimulatedSite, session: HubSession, vm: SimulatedVm
 ) -> None:
