@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
@@ -508,19 +508,16 @@ def test_wait_for_the_other_hosts_budget_is_no_time_for_the_watch_over_the_reads
 
     monkeypatch.setattr(vsphere._budget, "_wait_for_change", told)
     snapshot = take(vsphere, vm)
-    with opened(vsphere, snapshot) as reader, ThreadPoolExecutor(1) as pool:
-        others = [
-            vsphere._budget.lease("host-4711", Cancellation())
-            for _ in range(vsphere._budget._connections)
-        ]
+    with opened(vsphere, snapshot) as reader, ThreadPoolExecutor(1) as pool, ExitStack() as others:
+        for _ in range(vsphere._budget._connections):
+            others.callback(vsphere._budget.lease("host-4711", Cancellation()).release)
         monkeypatch.setattr(vsphere._tickets, "host_of", lambda _: "host-4711")
         simulated.faults.cut_nfc(on_read=2)
         reading = pool.submit(whole, reader, 5 * K)
         assert waiting.wait(DEADLINE_S)
         stands_at_s = reader.clock_s()
         assert reader.clock_s() == stands_at_s
-        for lease in others:
-            lease.release()
+        others.close()
         assert reading.result(DEADLINE_S) == content(1)
         assert reader.clock_s() > stands_at_s
 
