@@ -4,7 +4,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -21,7 +20,7 @@ from simulator.disks.tracking import REVERTED_TRACKING, RevertedTracking
 from tests.model.administrator import CAPACITIES, DEEDS
 from tests.model.disks import CLUSTER, Image
 from tests.model.guest import MOST_DISKS, Act, GuestVm
-from tests.model.restore_points import RestorePoints, Survivor
+from tests.model.restore_points import DENIES, LEAVES_OUT, Lie, RestorePoints, Survivor
 from tests.model.samples import SampleLog
 from tests.model.troubles import OF_TRACKING, TROUBLES, Outcome, Trouble
 from tests.model.world import World, running_world
@@ -39,15 +38,6 @@ ACTS: Final = st.builds(
 FILLED: Final = st.sampled_from([1, 60, 190])
 MEANWHILE: Final = st.lists(ACTS, max_size=3)
 INDEX: Final = st.integers(0, 7)
-
-
-@dataclass(frozen=True)
-class Lie:
-    """Clusters of a disk that tracking does not tell of, changed or not."""
-
-    uuid: str
-    key: int
-    clusters: range
 
 
 class HostileSite(RuleBasedStateMachine):
@@ -140,7 +130,24 @@ class HostileSite(RuleBasedStateMachine):
         self.guest_works(acts)
         lied, clusters = self.guest.act(hidden)
         at = clusters[first % len(clusters)]
-        self._back_up(lie=Lie(lied.uuid, lied.key, range(at, at + count)))
+        self._back_up(lie=Lie(LEAVES_OUT, lied.uuid, lied.key, range(at, at + count)))
+
+    @rule(
+        acts=st.lists(ACTS, max_size=2),
+        denied=ACTS,
+        count=st.sampled_from([1, 1, 3, 60]),
+        full=st.sampled_from([False, False, True]),
+        trouble=st.none() | OF_TRACKING,
+    )
+    def back_up_while_the_host_denies_what_it_has(
+        self, acts: list[Act], denied: Act, count: int, full: bool, trouble: Trouble | None
+    ) -> None:
+        if trouble is None and not full:
+            self._let_tracking_be_used()
+        self.guest_works(acts)
+        lied, clusters = self.guest.act(denied)
+        lie = Lie(DENIES, lied.uuid, lied.key, range(clusters.start, clusters.start + count))
+        self._back_up(full=full, trouble=trouble, lie=lie)
 
     @precondition(lambda self: len(self.guest.snapshots) < 2)
     @rule(
@@ -182,9 +189,10 @@ class HostileSite(RuleBasedStateMachine):
         vm, faults = self.world.vm, self.world.site.faults
         truth = self.guest.images()
         fault = trouble.set(self.world.site, vm.name) if trouble else None
+        told = None
         if lie:
-            faults.set(
-                "cbt-omit",
+            told = faults.set(
+                lie.fault,
                 vm=vm.name,
                 disk=lie.key,
                 offset=lie.clusters.start * CLUSTER,
@@ -198,6 +206,8 @@ class HostileSite(RuleBasedStateMachine):
         faults.clear()
         if fault is not None:
             type(self).fired[trouble.name] += bool(fault.fired)
+        if lie and told is not None:
+            type(self).fired[lie.fault] += bool(told.fired)
         if trouble is not None and fault.fired and trouble.may_fail(job):
             assert job.status == BackupStatus.FAILED, job
             assert job.error.reason, job
@@ -217,7 +227,7 @@ class HostileSite(RuleBasedStateMachine):
         calm = self.guest.calm_disks() if trouble is None or not trouble.compares else set()
         if self.leftover or self.points.distrusted:
             calm = set()
-        self.points.add(job, truth, {lie.uuid: set(lie.clusters)} if lie else {}, calm)
+        self.points.add(job, truth, lie, calm)
         no_ids = trouble is not None and trouble.name == "change-id-missing"
         self.guest.backed_up("the last backup has no change ids" if no_ids else "")
         type(self).backups += 1

@@ -1,15 +1,18 @@
 """Every completed backup, restored and compared: at once, and all of them again at the end."""
 
 import json
-import math
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from sendense import Backup, BackupDisk, BackupStatus, BackupType, ReadMethod
 from tests.model.disks import Image
-from tests.model.samples import Drawn, SampleLog
+from tests.model.samples import Drawn, SampleLog, Samples
 from tests.model.world import World
+
+LEAVES_OUT: Final = "cbt-omit"  # tracking does not tell of clusters, changed or not
+DENIES: Final = "allocation-wrong"  # the host calls allocated clusters unallocated
 
 
 @dataclass
@@ -25,27 +28,31 @@ class RestorePoint:
 
 
 @dataclass(frozen=True)
+class Lie:
+    """A fault of the simulator about some clusters of a disk, by its uuid and its key."""
+
+    fault: str  # LEAVES_OUT or DENIES
+    uuid: str
+    key: int
+    clusters: range
+
+
+@dataclass(frozen=True)
 class Survivor:
     """A lie that no sampled cluster fell into."""
 
     job_id: str
     disk_index: int
-    clusters: int  # that the restore point has as its base had them
-    allocated: int  # of these, the ones that an even draw could have hit
+    wrong: set[int]  # clusters that the restore point has as its base had them, or as zeros
+    bound: int  # that was told
     drawn: Drawn
 
-    @property
-    def chance(self) -> float:
-        """That the even draw misses all of them: C(N - b, n) / C(N, n)."""
-        total, evenly = len(self.drawn.population), self.drawn.sample.drawn_evenly
-        return math.comb(total - self.allocated, evenly) / math.comb(total, evenly)
-
     def __str__(self) -> str:
+        draws = " and ".join(f"{one.drawn} of {one.population}" for one in self.drawn.sample.draws)
         return (
-            f"{self.job_id} disk {self.disk_index}: {self.clusters} clusters as the base had them, "
-            f"{self.allocated} of them among the {len(self.drawn.population)} of which "
-            f"{self.drawn.sample.drawn_evenly} were drawn; "
-            f"that none was hit had a probability of {self.chance:.1%}"
+            f"{self.job_id} disk {self.disk_index}: {len(self.wrong)} clusters are wrong, and "
+            f"fewer than {self.bound} are told of; {draws} clusters were drawn; that none was hit "
+            f"had a probability of {self.drawn.chance_to_miss(self.wrong):.1%}"
         )
 
 
@@ -60,12 +67,10 @@ class RestorePoints:
         self.distrusted = False  # the context's tracking
         self.caught = 0  # backups that found changes which tracking had left out
 
-    def add(
-        self, job: Backup, truth: dict[str, Image], lies: dict[str, set[int]], calm: set[str]
-    ) -> None:
+    def add(self, job: Backup, truth: dict[str, Image], lie: Lie | None, calm: set[str]) -> None:
         """Restore a new one and judge it, by disk uuid.
 
-        `lies`: clusters that tracking was told to leave out; `calm`: disks that must
+        `lie`: what the site was told to say while it was made; `calm`: disks that must
         have been read by what tracking tells, since nothing speaks against it.
         """
         assert job.status == BackupStatus.COMPLETED
@@ -75,7 +80,7 @@ class RestorePoints:
             uuid = disk.disk_uuid
             self._check_method(job, disk, calm=uuid in calm)
             image = Image.of_file(self._world.restore(job.job_id, disk.disk_index))
-            self._judge(disk, image, truth[uuid], lies.get(uuid, set()))
+            self._judge(disk, image, truth[uuid], lie if lie and lie.uuid == uuid else None)
             point.held[uuid] = image
         self._check_trust(job)
         self.points.append(point)
@@ -95,13 +100,14 @@ class RestorePoints:
             return
         assert disk.base_disk_id == same[0].disk_id, where
         missed = disk.sampling.clusters_missed > 0
-        if calm and not missed:
+        told = {one.code for one in job.warnings if disk.label in one.message}
+        if calm and not missed and "ALLOCATION_WRONG" not in told:
             assert method == ReadMethod.CHANGED, f"{where}: {disk.read_reason}"
         if method != ReadMethod.CHANGED:
             code = "CBT_MISSED_CHANGES" if missed else "COMPARED_INSTEAD_OF_TRACKING"
             assert method == ReadMethod.COMPARED, where
             assert disk.read_reason, where
-            assert code in {one.code for one in job.warnings if disk.label in one.message}, where
+            assert code in told, where
 
     def _check_trust(self, job: Backup) -> None:
         """A miss makes the context distrusted until a job has read every disk whole."""
@@ -128,40 +134,54 @@ class RestorePoints:
         for disk in [*disks[-sample:], *disks[: -sample or None][: sample // 2]]:
             check_layer(self._world.layer(disk.job_id, disk.disk_index))
 
-    def _judge(self, disk: BackupDisk, image: Image, truth: Image, lied: set[int]) -> None:
+    def _judge(self, disk: BackupDisk, image: Image, truth: Image, lie: Lie | None) -> None:
         where = f"{disk.job_id} disk {disk.disk_index}"
         assert image.capacity_bytes == truth.capacity_bytes, where
         wrong = image.differing(truth)
-        drawn = self._samples.of(disk.job_id, disk.disk_index)
-        if drawn is not None:
-            self._check_sampling(disk, truth, drawn)
-        if disk.read_method != ReadMethod.CHANGED:
-            assert not wrong, f"{where}: wrong clusters {sorted(wrong)}, read {disk.read_method}"
-            return
-        assert drawn is not None, f"{where}: tracking was believed without a sample"
-        base = self._base(disk)
-        held = base.held[disk.disk_uuid]
-        suspects = lied | held.differing(base.truth[disk.disk_uuid])
+        samples = self._samples.of(disk.job_id, disk.disk_index)
+        self._check_sampling(disk, truth, samples)
+        held = Image(truth.capacity_bytes, {})
+        suspects = set(lie.clusters) if lie else set()
+        if disk.read_method == ReadMethod.CHANGED:
+            base = self._base(disk)
+            held = base.held[disk.disk_uuid]
+            if lie and lie.fault == DENIES:
+                suspects = set()
+            suspects |= held.differing(base.truth[disk.disk_uuid])
+        elif lie and lie.fault == LEAVES_OUT:
+            suspects = set()
         assert wrong <= suspects, (
-            f"{where}: wrong clusters {sorted(wrong - suspects)}, no lie there"
+            f"{where}: wrong clusters {sorted(wrong - suspects)}, no lie there; "
+            f"read {disk.read_method}"
         )
         neither = {one for one in wrong if image.cluster(one) != held.cluster(one)}
         assert not neither, f"{where}: neither the guest's nor the base's: {sorted(neither)}"
+        assert not wrong & samples.clusters, f"{where}: sampled, and not stored"
+        assert wrong <= samples.last.population, f"{where}: wrong although it was read"
         if wrong:
-            missed = len(wrong & drawn.population)
-            self.survivors.append(Survivor(disk.job_id, disk.disk_index, len(wrong), missed, drawn))
+            bound = disk.sampling.undetected_clusters_bound
+            self.survivors.append(
+                Survivor(disk.job_id, disk.disk_index, wrong, bound, samples.last)
+            )
 
-    def _check_sampling(self, disk: BackupDisk, truth: Image, drawn: Drawn) -> None:
-        """What the catalog tells of a sample is so, and a sampled difference was acted upon."""
+    def _check_sampling(self, disk: BackupDisk, truth: Image, samples: Samples) -> None:
+        """What the catalog tells of the samples is so, and a sampled difference was acted upon."""
         where = f"{disk.job_id} disk {disk.disk_index}"
-        told = disk.sampling
-        assert told.clusters_sampled == len(drawn.sample.clusters), where
-        assert told.clusters_drawn_from == len(drawn.population), where
-        unseen = self._base(disk).held[disk.disk_uuid].differing(truth) - drawn.called_changed
-        if unseen & set(drawn.sample.clusters):
+        told, tracking = disk.sampling, samples.of_tracking
+        assert told.clusters_sampled == len(samples.clusters), where
+        if samples.clusters:
+            assert told.clusters_drawn_from == len(samples.last.population), where
+            assert told.undetected_clusters_bound <= told.clusters_drawn_from + 1, where
+        if tracking is None:
+            assert disk.read_method != ReadMethod.CHANGED, f"{where}: tracking was not checked"
+            assert told.clusters_missed == 0, where
+            return
+        unseen = tracking.population & self._base(disk).held[disk.disk_uuid].differing(truth)
+        if unseen & set(tracking.sample.clusters):
             assert disk.read_method == ReadMethod.COMPARED, f"{where}: a difference was overlooked"
-            assert told.clusters_missed == len(unseen), where
             self.caught += 1
+        if disk.read_method == ReadMethod.COMPARED:
+            assert told.clusters_missed == len(unseen - samples.last.population), where
         else:
             assert told.clusters_missed == 0, where
 

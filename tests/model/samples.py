@@ -1,15 +1,16 @@
 """What the agent sampled of each disk, as it asked `agent.sampling` for it."""
 
+import math
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 from agent import sampling
 from agent.areas import Area
-from agent.sampling import Sample, SampleSettings
+from agent.sampling import Sample, SampleSettings, Unread
 from tests.model.disks import clusters_of
 
 
@@ -19,65 +20,85 @@ class Drawn:
 
     job_id: str
     disk_index: int
-    changed: tuple[Area, ...]
-    allocated: tuple[Area, ...]
-    capacity_bytes: int
+    method: str
+    unread: Unread
     settings: SampleSettings
 
     @cached_property
     def sample(self) -> Sample:
         """Drawn once more, from the job's id."""
         return sampling.choose_sample(
-            self.job_id,
-            self.disk_index,
-            self.changed,
-            self.allocated,
-            self.capacity_bytes,
-            self.settings,
+            self.job_id, self.disk_index, self.method, self.unread, self.settings
         )
 
     @cached_property
-    def called_changed(self) -> set[int]:
-        """Clusters that tracking told of."""
-        return _clusters(self.changed)
+    def strata(self) -> tuple[set[int], ...]:
+        """The clusters of each draw: called allocated but unchanged, called unallocated."""
+        return _clusters(self.unread.allocated), _clusters(self.unread.unallocated)
 
     @cached_property
     def population(self) -> set[int]:
-        """Allocated clusters that tracking called unchanged."""
-        return _clusters(self.allocated) - self.called_changed
+        """All clusters that the sample stands for: those that are not read otherwise."""
+        return set().union(*self.strata)
+
+    def chance_to_miss(self, differing: set[int]) -> float:
+        """Probability that the even draws hit none of them: C(N - b, n) / C(N, n) of each."""
+        chance = 1.0
+        for draw, stratum in zip(self.sample.draws, self.strata, strict=True):
+            same = draw.population - len(differing & stratum)
+            chance *= math.comb(same, draw.drawn) / math.comb(draw.population, draw.drawn)
+        return chance
+
+
+@dataclass
+class Samples:
+    """All samples of one disk of one job, one after the other; the last is of what was used."""
+
+    drawn: list[Drawn] = field(default_factory=list)
+
+    @property
+    def last(self) -> Drawn:
+        return self.drawn[-1]
+
+    @property
+    def clusters(self) -> set[int]:
+        """Every cluster that was read for one of them."""
+        return {number for one in self.drawn for number in one.sample.clusters}
+
+    @property
+    def of_tracking(self) -> Drawn | None:
+        """The one of what tracking called unchanged."""
+        return next((one for one in self.drawn if one.method == "READ_METHOD_CHANGED"), None)
 
 
 class SampleLog:
     """While the block runs, notes from what each sample is drawn; the agent draws as ever."""
 
     def __init__(self) -> None:
-        self._drawn: dict[tuple[str, int], tuple[Drawn, Sample]] = {}
+        self._drawn: dict[tuple[str, int], list[tuple[Drawn, Sample]]] = {}
         self._lock = threading.Lock()
         self._choose = sampling.choose_sample
 
-    def of(self, job_id: str, disk_index: int) -> Drawn | None:
-        """None when nothing was sampled of the disk. The agent's sample is one that can be repeated."""
+    def of(self, job_id: str, disk_index: int) -> Samples:
+        """Each of the agent's samples is one that can be repeated."""
         with self._lock:
-            found = self._drawn.get((job_id, disk_index))
-        if found is None:
-            return None
-        drawn, sample = found
-        assert drawn.sample == sample, "drawn again, it is another sample"
-        return drawn
+            found = list(self._drawn.get((job_id, disk_index), []))
+        for drawn, sample in found:
+            assert drawn.sample == sample, "drawn again, it is another sample"
+        return Samples([drawn for drawn, _ in found])
 
     def _noted(
         self,
-        seed: str,
+        job_id: str,
         disk_index: int,
-        changed: Sequence[Area],
-        allocated: Sequence[Area],
-        capacity_bytes: int,
+        method: str,
+        unread: Unread,
         settings: SampleSettings,
     ) -> Sample:
-        sample = self._choose(seed, disk_index, changed, allocated, capacity_bytes, settings)
-        drawn = Drawn(seed, disk_index, tuple(changed), tuple(allocated), capacity_bytes, settings)
+        sample = self._choose(job_id, disk_index, method, unread, settings)
+        drawn = Drawn(job_id, disk_index, method, unread, settings)
         with self._lock:
-            self._drawn[seed, disk_index] = (drawn, sample)
+            self._drawn.setdefault((job_id, disk_index), []).append((drawn, sample))
         return sample
 
     def __enter__(self) -> Self:
