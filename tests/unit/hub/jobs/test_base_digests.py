@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from hub.errors import HubStopping
-from hub.jobs import active_uploads
+from hub.jobs import active_uploads, base_digests
 from sendense.clusters import CLUSTER_BYTES, REGION_CLUSTERS, ZERO_DIGEST, cluster_digest
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.hostile
 
 DISK = "AB.C"
 ANSWER_S = 20.0
+QUIET_S = 1.0
 
 
 class Asking:
@@ -285,10 +286,26 @@ def test_reader_that_takes_no_answers_is_broken_off_when_its_job_ends(
     capacity_bytes = REGION_CLUSTERS * CLUSTER_BYTES
     backed_up(hub, agent, FakeDisk(DISK, capacity_bytes=capacity_bytes))
     job = opened(hub, agent, FakeDisk(DISK, change_id="52 aa/2", capacity_bytes=capacity_bytes))
+    answering = threading.Condition()
+    answers = 0
+    answer = base_digests._Telling._answer
+
+    def counted(*arguments: Any) -> upload_pb2.BaseDigestsResponse:
+        nonlocal answers
+        with answering:
+            answers += 1
+            answering.notify_all()
+        return answer(*arguments)
+
+    monkeypatch.setattr(base_digests._Telling, "_answer", counted)
     with Asking(agent.channel, job) as asking:
         asking.ask()
-        for _ in range(200):  # 25 MiB of answers, more than a connection takes unread
+        for _ in range(2000):  # 250 MiB of answers, more than any connection takes unread
             asking.put()
+        with answering:
+            while answering.wait(QUIET_S):
+                pass  # until the hub has no room for another one
+            assert answers < 2000
         (reader,) = hub.parts.uploads._readers
         fail(agent, job)
         hub.wait(job)
