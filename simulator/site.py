@@ -132,7 +132,9 @@ class SimulatedSite:
             certificate=self.certificate,
         )
         methods.add(of_vms.methods())
-        of_collectors = CollectorMethods(inventory, self.sessions, self._changes, self.behaviour)
+        of_collectors = CollectorMethods(
+            inventory, self.sessions, self._changes, self.behaviour, self.faults
+        )
         methods.add(of_collectors.methods())
         return methods
 

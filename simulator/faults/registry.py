@@ -5,12 +5,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from simulator.faults import api_kinds, nfc_kinds, tracking_kinds
+from simulator.faults import api_kinds, collector_kinds, nfc_kinds, tracking_kinds
 from simulator.faults.kind import FaultKind
 
 KINDS: Final[dict[str, type[FaultKind]]] = {
     kind.NAME: kind
-    for module in (api_kinds, tracking_kinds, nfc_kinds)
+    for module in (api_kinds, collector_kinds, tracking_kinds, nfc_kinds)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, FaultKind) and "NAME" in vars(kind)
 }

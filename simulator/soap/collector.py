@@ -10,11 +10,13 @@ from typing import Any
 from simulator.soap.envelope import serialize
 from simulator.soap.faults import VimFault, invalid_property, object_not_found
 from simulator.soap.objects import Managed
-from simulator.soap.vmomi import Reference, vmodl
+from simulator.soap.vmomi import Fault, Reference, vmodl
 
 _PropertyCollector = vmodl.query.PropertyCollector
 
 Find = Callable[[Reference], Managed | None]
+Hidden = Callable[[Managed, str], Fault | None]
+"""Why a property of an object is not shown; None when it is."""
 
 
 def select(spec: Any, find: Find) -> Iterator[Managed]:
@@ -89,17 +91,23 @@ def wanted(spec: Any, managed: Managed) -> bool:
     return any(issubclass(managed.kind, one.type) for one in spec.propSet)
 
 
-def contents(spec: Any, find: Find) -> Iterator[Any]:
+def contents(spec: Any, find: Find, hidden: Hidden) -> Iterator[Any]:
     """vmodl.query.PropertyCollector.ObjectContent of every selected object."""
     for managed in select(spec, find):
         if not wanted(spec, managed):
             continue
         properties = []
+        missing = []
         for path in paths_for(spec, managed):
             value = managed.value(path)
-            if value is not None:
+            reason = hidden(managed, path)
+            if reason is not None:
+                missing.append(_PropertyCollector.MissingProperty(path=path, fault=reason))
+            elif value is not None:
                 properties.append(vmodl.DynamicProperty(name=path, val=value))
-        yield _PropertyCollector.ObjectContent(obj=managed.reference, propSet=properties)
+        yield _PropertyCollector.ObjectContent(
+            obj=managed.reference, propSet=properties, missingSet=missing
+        )
 
 
 @dataclass

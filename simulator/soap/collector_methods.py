@@ -6,13 +6,16 @@ from itertools import count
 from typing import Any
 
 from simulator.behaviour import Behaviour
+from simulator.faults.board import FaultBoard
+from simulator.faults.collector_kinds import PropertyHidden
+from simulator.faults.kind import Place
 from simulator.soap.collector import Changes, Collector, Filter, contents
-from simulator.soap.faults import invalid_argument, object_not_found
+from simulator.soap.faults import invalid_argument, named_fault, object_not_found
 from simulator.soap.inventory import Inventory
 from simulator.soap.methods import Context, Method
 from simulator.soap.objects import Managed
 from simulator.soap.sessions import Sessions
-from simulator.soap.vmomi import Reference, vim
+from simulator.soap.vmomi import Fault, Reference, vim
 
 _DEFAULT_COLLECTOR = "ha-property-collector"
 
@@ -45,6 +48,10 @@ class ContainerView:
         return [one for one in inside if issubclass(one.__class__, kinds)]
 
 
+def _nothing_hidden(_managed: Managed, _path: str) -> None:
+    """Filters tell of changes alone; none of a VM's properties is waited for."""
+
+
 class CollectorMethods:
     """Views, collectors and filters belong to the caller's session and end with it."""
 
@@ -54,11 +61,13 @@ class CollectorMethods:
         sessions: Sessions,
         changes: Changes,
         behaviour: Behaviour,
+        faults: FaultBoard,
     ) -> None:
         self._inventory = inventory
         self._sessions = sessions
         self._changes = changes
         self._behaviour = behaviour
+        self._faults = faults
         self._numbers = count(1)
         self._create = threading.Lock()
 
@@ -123,8 +132,17 @@ class CollectorMethods:
         return [
             content
             for spec in arguments["specSet"]
-            for content in contents(spec, context.find(self._inventory))
+            for content in contents(spec, context.find(self._inventory), self._hidden)
         ]
+
+    def _hidden(self, managed: Managed, path: str) -> Fault | None:
+        fired = self._faults.fire(
+            PropertyHidden,
+            Place(managed.reference._moId),
+            lambda kind: issubclass(managed.kind, vim.VirtualMachine) and kind.hides(path),
+            path=path,
+        )
+        return named_fault(fired.kind.fault, "was told to hide it").fault if fired else None
 
     def _retrieve(self, context: Context, arguments: dict[str, Any]) -> Any:
         found = self._retrieve_all(context, arguments)
@@ -152,7 +170,7 @@ class CollectorMethods:
 
     def _create_filter(self, context: Context, arguments: dict[str, Any]) -> Any:
         collector = self._collector(context)
-        for _ in contents(arguments["spec"], context.find(self._inventory)):
+        for _ in contents(arguments["spec"], context.find(self._inventory), _nothing_hidden):
             pass  # a filter with bad paths or roots is refused now, not at the first wait
         made = Filter(self._own_moid(context), arguments["spec"], collector)
         collector.filters[made.moid] = made
