@@ -151,4 +151,4 @@ class BackupJob:
         message = backup_error(error).message
         _log.error("snapshot_left_behind", error=message)
         warnings.add("SNAPSHOT_LEFT_BEHIND", message)
-        self._tools.sweeper.left_behind(self.job_id)
+        self._tools.sweeper.left_behind(self.job_id, self.vm_moref)

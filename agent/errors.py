@@ -189,21 +189,6 @@ class ReadMismatch(SendenseError):
 
 
 @dataclass(eq=False)
-class SiteBusy(SendenseError):
-    """The search for old snapshots, which every job waits for, does not end."""
-
-    code: ClassVar[str] = "SITE_BUSY"
-    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
-    retryable: ClassVar[bool] = True
-    text: ClassVar[str] = (
-        "the search for snapshots left by earlier jobs did not end within {waited_s:g} s; "
-        "see whether vSphere answers, then start the backup again"
-    )
-
-    waited_s: float
-
-
-@dataclass(eq=False)
 class VmBusy(SendenseError):
     """An old snapshot of the VM is still being removed."""
 

@@ -53,8 +53,8 @@ def agent_version() -> str:
 def run_agent(settings: AgentSettings, vsphere: VsphereSettings, stopping: threading.Event) -> bool:
     """Serve until `stopping` is set; then end the jobs and remove their snapshots.
 
-    False when a snapshot's removal did not end in time. Raises what
-    `connect_site` raises.
+    False when a snapshot of a job of this run is left behind, or its removal did not
+    end in time. Raises what `connect_site` raises.
     """
     with ExitStack() as stack:
         site = connect_site(vsphere, stopping)
@@ -99,6 +99,7 @@ def run_agent(settings: AgentSettings, vsphere: VsphereSettings, stopping: threa
         _log.info("agent_stopping")
         clean = link.stop(CLEAN_UP_S, FAREWELL_S)
         thread.join(THREAD_END_S)
+        clean = sweeper.close(THREAD_END_S) and clean
         _log.info("agent_stopped", snapshots_removed=clean)
         if not stopping.is_set():
             raise RuntimeError("the thread of the hub's session died; its traceback is in the log")

@@ -225,8 +225,8 @@ class SnapshotNotRemoved(VsphereError):
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
         "snapshot {snapshot} of VM {vm_moref} was left behind: {problem}; it grows with every "
-        "write of the VM; it is tried again before the VM's next backup and every 15 minutes, or "
-        "remove it in vSphere"
+        "write of the VM; it is tried again before the VM's next backup and, more and more "
+        "seldom, while the agent runs, or remove it in vSphere"
     )
 
     snapshot: str
@@ -242,7 +242,8 @@ class DisksNotConsolidated(SnapshotNotRemoved):
     text: ClassVar[str] = (
         "snapshot {snapshot} of VM {vm_moref} is removed, but the disks need consolidation: "
         "{problem}; the files it left grow with every write of the VM; it is tried again before "
-        "the VM's next backup, or consolidate in vSphere"
+        "the VM's next backup and, more and more seldom, while the agent runs, or consolidate in "
+        "vSphere"
     )
 
 

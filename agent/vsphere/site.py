@@ -1,5 +1,7 @@
 """One vSphere site: the face of this package."""
 
+import threading
+from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -161,13 +163,26 @@ class VsphereSite:
         """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
         snapshot_removal.remove_snapshot(self._session, snapshot)
 
-    def find_leftovers(self, alive_job_ids: set[str], owner: str) -> list[Leftover]:
-        """The snapshots that `owner` made at this site for other jobs than these."""
-        return self._leftovers.find(alive_job_ids, owner)
+    def find_leftovers(
+        self, alive_job_ids: Callable[[], set[str]], owner: str, vm_moref: str = ""
+    ) -> list[Leftover]:
+        """The snapshots that `owner` made for other jobs than these, at one VM or at the site.
 
-    def remove_leftover(self, leftover: Leftover) -> None:
-        """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
-        snapshot_removal.remove_snapshot(self._session, leftover)
+        `alive_job_ids` is called when they are listed: the answer holds every job
+        whose snapshot may be among them.
+        """
+        return self._leftovers.find(alive_job_ids, owner, vm_moref)
+
+    def remove_leftover(self, leftover: Leftover, ended: threading.Event) -> None:
+        """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved.
+
+        `ended` may be set from any thread: then nobody waits for the result any more.
+        """
+        snapshot_removal.remove_snapshot(self._session, leftover, ended)
+
+    def merge_disks(self, vm_moref: str, ended: threading.Event) -> str:
+        """Merge what removals at this VM left; returns why it is not merged, or nothing."""
+        return snapshot_removal.merge_disks(self._session, vm_moref, ended)
 
     def close(self) -> None:
         """Log out. May be called twice; raises nothing. Open readers read on."""

@@ -1,14 +1,16 @@
 """Tasks at a VM that other tasks may be at: they are waited for first."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
+from tenacity.nap import sleep_using_event
 
 from agent.vsphere.api import vim
 from agent.vsphere.errors import TaskTimedOut, VsphereFault
-from agent.vsphere.properties import UNREACHABLE_S, TaskFailed, wait_for_task
+from agent.vsphere.properties import NEVER_ENDED, UNREACHABLE_S, TaskFailed, wait_for_task
 from agent.vsphere.session import VsphereSession
 
 
@@ -17,18 +19,25 @@ class _Busy(Exception):
 
 
 class TaskTurn:
-    """Until when the tasks of one piece of work may take, in all; `timeout_s` from now."""
+    """Until when the tasks of one piece of work may take, in all: `timeout_s` from now, or `ended`."""
 
-    def __init__(self, timeout_s: float, unreachable_s: float = UNREACHABLE_S) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        unreachable_s: float = UNREACHABLE_S,
+        ended: threading.Event = NEVER_ENDED,
+    ) -> None:
         self.timeout_s = timeout_s
         self.unreachable_s = unreachable_s
         """Longest time without any answer; the task goes on in vSphere."""
+        self.ended = ended
+        """Set when nobody waits any more; it wakes whoever sleeps between tries."""
         self._end_s = time.monotonic() + timeout_s
 
     @property
     def left_s(self) -> float:
         """Seconds; not below zero."""
-        return max(0.0, self._end_s - time.monotonic())
+        return 0.0 if self.ended.is_set() else max(0.0, self._end_s - time.monotonic())
 
 
 def run_task(session: VsphereSession, doing: str, start: Callable[[], Any], turn: TaskTurn) -> None:
@@ -40,6 +49,7 @@ def run_task(session: VsphereSession, doing: str, start: Callable[[], Any], turn
         retry=retry_if_exception_type(_Busy),
         stop=lambda state: session.closed or not turn.left_s,
         wait=wait_random_exponential(multiplier=0.5, max=15),
+        sleep=sleep_using_event(turn.ended),
         reraise=True,
     )
     try:
@@ -62,7 +72,7 @@ def _run_once(
 
 
 def _wait(session: VsphereSession, task: Any, doing: str, turn: TaskTurn) -> None:
-    wait_for_task(session, task, doing, turn.left_s, turn.unreachable_s)
+    wait_for_task(session, task, doing, turn.left_s, turn.unreachable_s, turn.ended)
 
 
 def _wait_for_other(session: VsphereSession, task: Any, turn: TaskTurn) -> None:

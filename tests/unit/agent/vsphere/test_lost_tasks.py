@@ -8,6 +8,7 @@ from agent.vsphere import snapshot_creation, snapshot_removal
 from agent.vsphere.api import vim
 from agent.vsphere.errors import SnapshotFailed, SnapshotMaybeLeft, VsphereUnreachable
 from agent.vsphere.models import JobSnapshot
+from agent.vsphere.properties import NEVER_ENDED
 from agent.vsphere.site import VsphereSite
 from agent.vsphere.snapshot_creation import SnapshotCreation
 from simulator.disks.disk import DiskSpec
@@ -82,11 +83,11 @@ def test_creation_that_does_not_end_is_told_and_found_later(
     assert caught.value.code == "SNAPSHOT_FAILED"
     assert caught.value.vm_moref == vm.moid
     assert started(simulated, "CreateSnapshot_Task") == 1  # no second one without quiescing
-    assert vsphere.find_leftovers(set(), OWNER) == []
+    assert vsphere.find_leftovers(set, OWNER) == []
     simulated.faults.release_tasks()
     simulated.tasks.wait_all(10)
-    (leftover,) = vsphere.find_leftovers(set(), OWNER)
-    vsphere.remove_leftover(leftover)
+    (leftover,) = vsphere.find_leftovers(set, OWNER)
+    vsphere.remove_leftover(leftover, NEVER_ENDED)
     assert vm.snapshots == []
 
 

@@ -8,6 +8,7 @@ from agent.areas import split_extents, whole_disk
 from agent.cancellation import Cancellation
 from agent.vsphere.errors import SessionLost, SnapshotNotRemoved
 from agent.vsphere.models import Leftover
+from agent.vsphere.properties import NEVER_ENDED
 from agent.vsphere.site import VsphereSite
 from agent.vsphere.snapshot_tree import description_for
 from simulator.disks.disk import DiskSpec
@@ -49,9 +50,9 @@ def back_up(simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm) -> 
     """What jobs, sweeps and inventories ask of vSphere, with a look at each answer."""
     (info,) = [one for one in vsphere.virtual_machines() if one.moref == vm.moid]
     assert [one.name for one in info.snapshots] == ["sendense-died"]
-    leftovers = vsphere.find_leftovers(set(), OWNER)
+    leftovers = vsphere.find_leftovers(set, OWNER)
     assert leftovers == [Leftover(vm.moid, vm.snapshots[0].moid, "sendense-died")]
-    vsphere.remove_leftover(leftovers[0])
+    vsphere.remove_leftover(leftovers[0], NEVER_ENDED)
     assert vm.snapshots == []
     apart = simulated.faults.set("consolidation-needed", vm=vm.moid, times=1)
     snapshot = vsphere.take_snapshot(
@@ -136,12 +137,12 @@ def test_sessions_that_end_at_each_removal_leave_a_snapshot_that_a_sweep_finds(
     simulated: SimulatedSite, vsphere: VsphereSite
 ) -> None:
     vm = vm_to_back_up(simulated)
-    (leftover,) = vsphere.find_leftovers(set(), OWNER)
+    (leftover,) = vsphere.find_leftovers(set, OWNER)
     simulated.faults.set("session-expiry", method="RemoveSnapshot_Task")
     with pytest.raises(SnapshotNotRemoved, match="ends its sessions at once"):
-        vsphere.remove_leftover(leftover)
+        vsphere.remove_leftover(leftover, NEVER_ENDED)
     simulated.faults.assert_all_fired()
     simulated.faults.clear()
-    assert vsphere.find_leftovers(set(), OWNER) == [leftover]
-    vsphere.remove_leftover(leftover)
+    assert vsphere.find_leftovers(set, OWNER) == [leftover]
+    vsphere.remove_leftover(leftover, NEVER_ENDED)
     assert vm.snapshots == []

@@ -14,7 +14,7 @@ from agent.vsphere.errors import (
     VsphereError,
 )
 from agent.vsphere.models import JobSnapshot
-from agent.vsphere.properties import wait_for_task
+from agent.vsphere.properties import NEVER_ENDED, wait_for_task
 from agent.vsphere.site import VsphereSite
 from agent.vsphere.snapshot_tree import description_for
 from simulator.disks.disk import DiskSpec
@@ -242,14 +242,14 @@ def test_leftovers_are_the_dead_snapshots_of_this_installations_agent(
     take(vsphere, other, "dead-2")
     vm.create_snapshot("sendense-elsewhere", description_for("agent-2", "paris", "elsewhere"))
     vm.create_snapshot("renamed", description_for(OWNER, "paris", "x"))
-    leftovers = vsphere.find_leftovers({"alive"}, OWNER)
+    leftovers = vsphere.find_leftovers(lambda: {"alive"}, OWNER)
     assert [(one.vm_moref, one.name) for one in leftovers] == [
         (vm.moid, "sendense-dead-1"),
         (other.moid, "sendense-dead-2"),
     ]
     for one in leftovers:
-        vsphere.remove_leftover(one)
-        vsphere.remove_leftover(one)  # repeating changes nothing
+        vsphere.remove_leftover(one, NEVER_ENDED)
+        vsphere.remove_leftover(one, NEVER_ENDED)  # repeating changes nothing
     assert {one.name for one in vm.snapshots} == {
         "by hand",
         "sendense-by-hand",
@@ -258,14 +258,14 @@ def test_leftovers_are_the_dead_snapshots_of_this_installations_agent(
         "renamed",
     }
     assert other.snapshots == []
-    assert vsphere.find_leftovers({"alive"}, OWNER) == []
+    assert vsphere.find_leftovers(lambda: {"alive"}, OWNER) == []
 
 
 def test_agent_of_a_site_that_was_renamed_finds_its_snapshots(
     vsphere: VsphereSite, vm: SimulatedVm
 ) -> None:
     vm.create_snapshot("sendense-1", description_for(OWNER, "rome", "1"))
-    assert [one.name for one in vsphere.find_leftovers(set(), OWNER)] == ["sendense-1"]
+    assert [one.name for one in vsphere.find_leftovers(set, OWNER)] == ["sendense-1"]
 
 
 @pytest.mark.parametrize("owner", ["agent-10", "agent", 'agent-1" of', "Agent-1", ""])
@@ -275,12 +275,12 @@ def test_owners_whose_ids_resemble_keep_their_snapshots(
     vm.create_snapshot("sendense-1", description_for(owner, "paris", "1"))
     vm.create_snapshot("sendense-2", 'Made by the Sendense agent of site "paris": job 2')
     with capture_logs() as logs:
-        assert vsphere.find_leftovers(set(), OWNER) == []
-        assert vsphere.find_leftovers(set(), OWNER) == []
+        assert vsphere.find_leftovers(set, OWNER) == []
+        assert vsphere.find_leftovers(set, OWNER) == []
     told = [line["snapshot"] for line in logs if line["event"] == "foreign_snapshot"]
     assert told == ["sendense-1", "sendense-2"]  # each once
     with pytest.raises(ValueError, match="owner"):
-        vsphere.find_leftovers(set(), "")
+        vsphere.find_leftovers(set, "")
 
 
 def test_other_snapshots_of_the_vm_are_named(vsphere: VsphereSite, vm: SimulatedVm) -> None:
