@@ -77,7 +77,9 @@ class DiskBackup:
         if not plan.base_change_id:
             raise HubMisbehaved(f"its plan for disk {self._disk.index} lacks the change id")
         try:
-            areas = self._tools.site.changed_areas(self._snapshot, self._disk, plan.base_change_id)
+            areas = self._tools.site.changed_areas(
+                self._snapshot, self._disk, plan.base_change_id, self._cancellation
+            )
         except ChangeTrackingUnusable as error:
             return [], str(error)
         return areas, ""

@@ -92,10 +92,13 @@ class BackupJob:
                 instance_uuid=self._start.instance_uuid,
                 quiesce=self._start.quiesce,
                 owner=self._owner,
+                cancellation=self.cancellation,
             )
         except Exception as error:
-            # vSphere's other errors promise that there is none; a defect promises nothing.
-            if isinstance(error, SnapshotMaybeLeft) or not isinstance(error, VsphereError):
+            # A cancellation and vSphere's other errors promise that there is none; a defect
+            # promises nothing.
+            promised = isinstance(error, VsphereError) or error is self.cancellation.error
+            if isinstance(error, SnapshotMaybeLeft) or not promised:
                 self._left_behind(error, warnings)
             raise
 

@@ -55,3 +55,7 @@ class Cancellation:
         finally:
             with self._lock:
                 del self._callbacks[key]
+
+
+NEVER_CANCELLED = Cancellation()
+"""Of work that nobody ends early. Nobody cancels it."""

@@ -1,29 +1,46 @@
 """Changed block tracking: switching it on, and asking what changed."""
 
+import time
 from functools import partial
 from typing import Any
 
 from agent.areas import Area
+from agent.cancellation import NEVER_CANCELLED, Cancellation
 from agent.vsphere.api import vim
-from agent.vsphere.errors import ChangeTrackingUnusable, PermissionMissing, VsphereFault
+from agent.vsphere.errors import (
+    ChangeTrackingUnusable,
+    PermissionMissing,
+    TaskTimedOut,
+    VsphereFault,
+)
 from agent.vsphere.frozen import require_frozen
 from agent.vsphere.models import FrozenDisk, JobSnapshot, Warning
-from agent.vsphere.properties import TaskFailed, wait_for_task
+from agent.vsphere.properties import TaskFailed
 from agent.vsphere.session import VsphereSession, phrase
+from agent.vsphere.tasks import TaskTurn, run_task
 
 RECONFIGURE_TIMEOUT_S = 300.0
+QUESTION_S = 300.0
+"""All slices of one disk: hosts tell it within seconds. One that answers in slices of a few
+sectors would be asked for hours, while the snapshot grows; reading the disk is faster."""
 NOT_ENABLED = "CHANGE_TRACKING_NOT_ENABLED"
 
 
 def enable(
-    session: VsphereSession, vm: Any, *, supported: bool, snapshot_count: int, is_merged: bool
+    session: VsphereSession,
+    vm: Any,
+    *,
+    vm_name: str,
+    supported: bool,
+    snapshot_count: int,
+    is_merged: bool,
 ) -> Warning | None:
-    """Switch tracking on; it takes effect at the next snapshot.
+    """Switch tracking on, after other tasks at the VM; it takes effect at the next snapshot.
 
     Whatever stands against it is a warning: the backup goes on, reading
     everything. While the VM has snapshots, or disks in pieces that snapshots left
     (not `is_merged`), tracking is left off, as switching it on then is known to
-    corrupt what it tells.
+    corrupt what it tells. Raises VsphereErrors when vSphere cannot be talked to at all.
     """
     if not supported:
         return _not_enabled("the VM's hardware version does not support it: upgrade it")
@@ -37,14 +54,14 @@ def enable(
             "the VM's disks need consolidation, and it failed: consolidate them in vSphere, then "
             "the next backup enables it"
         )
-    doing = "enable changed block tracking"
+    doing = f"enable changed block tracking of {vm_name}"
     spec = vim.vm.ConfigSpec(changeTrackingEnabled=True)
     try:
-        task = session.run(doing, lambda: vm.ReconfigVM_Task(spec))
-        wait_for_task(session, task, doing, RECONFIGURE_TIMEOUT_S)
+        turn = TaskTurn(RECONFIGURE_TIMEOUT_S)
+        run_task(session, doing, lambda: vm.ReconfigVM_Task(spec), turn)
     except TaskFailed as error:
         return _not_enabled(phrase(error.fault))
-    except (VsphereFault, PermissionMissing) as error:
+    except (VsphereFault, PermissionMissing, TaskTimedOut) as error:
         return _not_enabled(str(error))
     return None
 
@@ -56,12 +73,17 @@ def _not_enabled(why: str) -> Warning:
 
 
 def changed_areas(
-    session: VsphereSession, snapshot: JobSnapshot, disk: FrozenDisk, base_change_id: str
+    session: VsphereSession,
+    snapshot: JobSnapshot,
+    disk: FrozenDisk,
+    base_change_id: str,
+    cancellation: Cancellation = NEVER_CANCELLED,
 ) -> list[Area]:
     """What changed between the base's change id and the snapshot, all slices of it.
 
     Ascending, disjoint, inside the capacity. Raises ChangeTrackingUnusable
-    when the answer is refused or cannot be right, SnapshotVanished, VsphereErrors.
+    when the answer is refused, cannot be right or takes longer than QUESTION_S,
+    SnapshotVanished, VsphereErrors, the error of `cancellation` between two slices.
     """
     _check_ids(disk, base_change_id)
     vm = vim.VirtualMachine(snapshot.vm_moref, session.stub)
@@ -69,16 +91,22 @@ def changed_areas(
 
     areas: list[Area] = []
     offset = 0
+    doing = f"tell what changed on {disk.label} of VM {snapshot.vm_moref}"
+    end_s = time.monotonic() + QUESTION_S
     while offset < disk.capacity_bytes:
+        cancellation.check()
         ask = partial(vm.QueryChangedDiskAreas, frozen, disk.key, offset, base_change_id)
         try:
-            answer = session.run("tell what changed", ask, repeatable=True)
+            answer = session.run(doing, ask, repeatable=True)
         except (VsphereFault, PermissionMissing) as error:
             if isinstance(error, VsphereFault) and error.is_object_gone:
                 require_frozen(session, snapshot)  # else there is nothing to compare either
             # Stale id, reset, untracked disk: vSphere has one fault for all of them.
             raise ChangeTrackingUnusable(disk.label, str(error)) from error
         offset = _add_slice(areas, answer, offset, disk)
+        if offset < disk.capacity_bytes and time.monotonic() >= end_s:
+            told = f"vSphere told of {offset} of {disk.capacity_bytes} bytes in {QUESTION_S:g} s"
+            raise ChangeTrackingUnusable(disk.label, f"{told}, which is too slow")
     return areas
 
 

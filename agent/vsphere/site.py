@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.areas import Area
-from agent.cancellation import Cancellation
+from agent.cancellation import NEVER_CANCELLED, Cancellation
 from agent.transports.disk_reader import DiskReader
 from agent.transports.errors import NfcTicketRefused
 from agent.transports.nfc.budget import NfcBudget
@@ -89,6 +89,7 @@ class VsphereSite:
         instance_uuid: str,
         quiesce: bool,
         owner: str,
+        cancellation: Cancellation = NEVER_CANCELLED,
     ) -> JobSnapshot:
         """Enable tracking where needed and freeze all disks of the VM in one snapshot.
 
@@ -96,7 +97,7 @@ class VsphereSite:
         installation, by which `find_leftovers` knows its snapshots.
 
         Raises VmNotFound, NoDisks, SnapshotFailed and others, and no snapshot is
-        left then; SnapshotMaybeLeft when one may be.
+        left then, as with the error of `cancellation`; SnapshotMaybeLeft when one may be.
         """
         return snapshots.take_snapshot(
             self._session,
@@ -105,16 +106,23 @@ class VsphereSite:
             instance_uuid=instance_uuid,
             quiesce=quiesce,
             owner=owner,
+            cancellation=cancellation,
         )
 
     def changed_areas(
-        self, snapshot: JobSnapshot, disk: FrozenDisk, base_change_id: str
+        self,
+        snapshot: JobSnapshot,
+        disk: FrozenDisk,
+        base_change_id: str,
+        cancellation: Cancellation = NEVER_CANCELLED,
     ) -> list[Area]:
         """Ascending, disjoint areas that changed since the base.
 
-        Raises ChangeTrackingUnusable, SnapshotVanished.
+        Raises ChangeTrackingUnusable, SnapshotVanished, the error of `cancellation`.
         """
-        return change_tracking.changed_areas(self._session, snapshot, disk, base_change_id)
+        return change_tracking.changed_areas(
+            self._session, snapshot, disk, base_change_id, cancellation
+        )
 
     def open_disk(
         self, snapshot: JobSnapshot, disk: FrozenDisk, cancellation: Cancellation

@@ -1,16 +1,14 @@
 """Making a job's snapshot, so that a failure leaves none, or says that it cannot tell."""
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from agent.vsphere.api import vim
+from agent.vsphere.api import vim, vmodl
 from agent.vsphere.devices import escaped
 from agent.vsphere.errors import (
-    LoginFailed,
-    PermissionMissing,
-    SessionLost,
     SnapshotMaybeLeft,
     VsphereError,
     VsphereFault,
@@ -18,19 +16,18 @@ from agent.vsphere.errors import (
 from agent.vsphere.properties import TaskFailed, wait_for_task
 from agent.vsphere.session import VsphereSession
 from agent.vsphere.snapshot_removal import morefs_by_name, remove_by_moref
+from agent.vsphere.tasks import TaskTurn, run_task
 
 _log = structlog.get_logger(__name__)
 
 CREATE_TIMEOUT_S = 1200.0
-"""Quiescing alone may take 15 minutes."""
+"""Quiescing alone may take 15 minutes. Other tasks at the VM are waited for within it."""
 UNREACHABLE_S = 120.0
 """Without any answer; then a job has failed, and what it made is looked for later."""
 SETTLE_TIMEOUT_S = 300.0
 """More for a task whose result is not known, before its snapshot is looked for by name."""
 APPEAR_TIMEOUT_S = 30.0
 """For the snapshot of a task that nobody knows: the answer that named it was lost."""
-
-_NOTHING_STARTED = (VsphereFault, PermissionMissing, LoginFailed, SessionLost)
 
 
 class SnapshotCreation:
@@ -49,33 +46,38 @@ class SnapshotCreation:
         self._under_way = False  # asked for, and neither result nor refusal seen
 
     def create(self, *, quiesced: bool) -> Any:
-        """The snapshot. Raises TaskFailed, VsphereErrors.
+        """The snapshot, made after other tasks at the VM. Raises TaskFailed, VsphereErrors.
 
         `refused` tells afterwards whether vSphere said that there is none.
         """
+        turn = TaskTurn(CREATE_TIMEOUT_S, UNREACHABLE_S)
+        return self._watched(
+            lambda: run_task(self._session, self._doing, lambda: self._start(quiesced), turn)
+        )
+
+    def _start(self, quiesced: bool) -> Any:
         vm = vim.VirtualMachine(self._vm_moref, self._session.stub)
-        self._task, self._under_way = None, True
         started_before, self._started = self._started, True
+        self._task, self._under_way = None, True
         try:
-            self._task = self._session.run(
-                self._doing,
-                lambda: vm.CreateSnapshot_Task(
-                    escaped(self._name), self._description, False, quiesced
-                ),
+            self._task = vm.CreateSnapshot_Task(
+                escaped(self._name), self._description, False, quiesced
             )
-        except _NOTHING_STARTED:
+        except vmodl.MethodFault:
+            # An answer, also that the session had expired: nothing was started.
             self._started, self._under_way = started_before, False
             raise
-        return self._result(CREATE_TIMEOUT_S)
+        return self._task
 
     @property
     def refused(self) -> bool:
         """Whether the last failure means that the snapshot was not made and will not be."""
         return not self._under_way
 
-    def _result(self, timeout_s: float) -> Any:
+    def _watched(self, wait: Callable[[], Any]) -> Any:
+        """The result that `wait` returns; it is known then, as when the task failed."""
         try:
-            result = wait_for_task(self._session, self._task, self._doing, timeout_s, UNREACHABLE_S)
+            result = wait()
         except TaskFailed:
             self._under_way = False
             raise
@@ -110,7 +112,11 @@ class SnapshotCreation:
         if not self._under_way or self._task is None:
             return
         try:
-            self._result(SETTLE_TIMEOUT_S)
+            self._watched(
+                lambda: wait_for_task(
+                    self._session, self._task, self._doing, SETTLE_TIMEOUT_S, UNREACHABLE_S
+                )
+            )
         except TaskFailed:
             return
         except VsphereFault as error:

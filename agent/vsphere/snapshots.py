@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from agent.cancellation import NEVER_CANCELLED, Cancellation
 from agent.vsphere import change_tracking, consolidation, hygiene
 from agent.vsphere.api import vim
 from agent.vsphere.devices import disks_of, unescaped
@@ -22,6 +23,7 @@ from agent.vsphere.models import (
     Warning,
 )
 from agent.vsphere.properties import TaskFailed, properties_of
+from agent.vsphere.quiescing import is_quiesce_fault, not_quiesced
 from agent.vsphere.session import VsphereSession, phrase
 from agent.vsphere.snapshot_creation import SnapshotCreation
 from agent.vsphere.snapshot_tree import NAME_PREFIX, description_for, snapshots_in, snapshots_of
@@ -46,11 +48,13 @@ def take_snapshot(
     instance_uuid: str,
     quiesce: bool,
     owner: str,
+    cancellation: Cancellation = NEVER_CANCELLED,
 ) -> JobSnapshot:
     """Consolidate and enable tracking where needed, then take the job's snapshot.
 
     When this raises, no snapshot of the job is left, except with
-    SnapshotMaybeLeft. Raises VmNotFound, NoDisks, SnapshotFailed, VsphereErrors.
+    SnapshotMaybeLeft. Raises VmNotFound, NoDisks, SnapshotFailed, VsphereErrors,
+    the error of `cancellation`, which is looked at before each step.
     """
     vm = vim.VirtualMachine(vm_moref, session.stub)
     values = _vm_properties(session, vm, instance_uuid)
@@ -69,21 +73,25 @@ def take_snapshot(
     before = snapshots_in(values.get("snapshot"))
     warnings += hygiene.warnings_of_others(session, before, owner)
     is_merged = True
+    cancellation.check()
     if values.get("runtime.consolidationNeeded"):
         warning = consolidation.consolidate_before_snapshot(session, vm_moref)
         if warning:
             is_merged = False
             warnings.append(warning)
+    cancellation.check()
     if not values.get("config.changeTrackingEnabled"):
         warning = change_tracking.enable(
             session,
             vm,
+            vm_name=vm_name,
             supported=values.get("capability.changeTrackingSupported", True),
             snapshot_count=len(before),
             is_merged=is_merged,
         )
         if warning:
             warnings.append(warning)
+    cancellation.check()
     name = NAME_PREFIX + job_id
     description = description_for(owner, session.settings.site, job_id)
     creation = SnapshotCreation(
@@ -108,7 +116,7 @@ def _vm_properties(session: VsphereSession, vm: Any, instance_uuid: str) -> dict
     address, moref = session.settings.address, str(vm._GetMoId())
     try:
         values = session.run(
-            "read the VM's settings",
+            f"read the settings of VM {moref}",
             lambda: properties_of(session, vm, _VM_PATHS),
             repeatable=True,
         )
@@ -134,7 +142,7 @@ def _consistency(
         return "crash"
     if any(one.quiesced for one in snapshots if one.moref == moref):
         return "file_system"
-    warnings.append(_not_quiesced("vSphere took the snapshot without"))
+    warnings.append(not_quiesced("vSphere took the snapshot without"))
     return "crash"
 
 
@@ -160,31 +168,25 @@ def _require_disks(vm_name: str, disks: list[VirtualDiskInfo]) -> None:
 def _create(
     creation: SnapshotCreation, vm_name: str, quiesce: bool, warnings: list[Warning]
 ) -> tuple[Any, bool]:
-    """The snapshot and whether its guest was quiesced; without, when VMware Tools fail."""
+    """The snapshot and whether its guest was quiesced; without, when the guest cannot be."""
     if quiesce:
         try:
             return creation.create(quiesced=True), True
-        except TaskFailed as error:
-            problem = phrase(error.fault)
-        except VsphereFault as error:
-            if not creation.refused:
-                raise  # a second one of the same name could come of it
-            problem = error.problem
-        warnings.append(_not_quiesced(problem))
+        except (TaskFailed, VsphereFault, TaskTimedOut) as error:
+            fault = error.fault if isinstance(error, TaskFailed) else error.__cause__
+            # Not refused: a second one of the same name could come of it.
+            if not creation.refused or not is_quiesce_fault(fault):
+                raise _failed(vm_name, error) from error
+            warnings.append(not_quiesced(phrase(fault)))
     try:
         return creation.create(quiesced=False), False
-    except TaskFailed as error:
-        raise SnapshotFailed(vm_name, phrase(error.fault)) from error
-    except (VsphereFault, TaskTimedOut) as error:
-        raise SnapshotFailed(vm_name, str(error)) from error
+    except (TaskFailed, VsphereFault, TaskTimedOut) as error:
+        raise _failed(vm_name, error) from error
 
 
-def _not_quiesced(problem: str) -> Warning:
-    return Warning(
-        "QUIESCE_FAILED",
-        f"the guest could not be quiesced ({problem}): this restore point is as after a "
-        "power failure; see whether VMware Tools run in the guest",
-    )
+def _failed(vm_name: str, error: TaskFailed | VsphereFault | TaskTimedOut) -> SnapshotFailed:
+    problem = phrase(error.fault) if isinstance(error, TaskFailed) else str(error)
+    return SnapshotFailed(vm_name, problem)
 
 
 def _described(

@@ -40,8 +40,8 @@ class TaskTurn:
         return 0.0 if self.ended.is_set() else max(0.0, self._end_s - time.monotonic())
 
 
-def run_task(session: VsphereSession, doing: str, start: Callable[[], Any], turn: TaskTurn) -> None:
-    """Start a task and wait for it; while another one is at the VM, wait for that first.
+def run_task(session: VsphereSession, doing: str, start: Callable[[], Any], turn: TaskTurn) -> Any:
+    """Start a task, wait for it, return its result; while another one is at the VM, wait for that first.
 
     Raises TaskFailed, TaskTimedOut at the turn's end, VsphereErrors.
     """
@@ -53,16 +53,14 @@ def run_task(session: VsphereSession, doing: str, start: Callable[[], Any], turn
         reraise=True,
     )
     try:
-        attempts(_run_once, session, doing, start, turn)
+        return attempts(_run_once, session, doing, start, turn)
     except _Busy as error:
         raise TaskTimedOut(doing, turn.timeout_s) from error.__cause__
 
 
-def _run_once(
-    session: VsphereSession, doing: str, start: Callable[[], Any], turn: TaskTurn
-) -> None:
+def _run_once(session: VsphereSession, doing: str, start: Callable[[], Any], turn: TaskTurn) -> Any:
     try:
-        _wait(session, session.run(doing, start), doing, turn)
+        return _wait(session, session.run(doing, start), doing, turn)
     except (TaskFailed, VsphereFault) as error:
         fault = error.fault if isinstance(error, TaskFailed) else error.__cause__
         if not isinstance(fault, vim.fault.TaskInProgress):
@@ -71,8 +69,8 @@ def _run_once(
         raise _Busy from error
 
 
-def _wait(session: VsphereSession, task: Any, doing: str, turn: TaskTurn) -> None:
-    wait_for_task(session, task, doing, turn.left_s, turn.unreachable_s, turn.ended)
+def _wait(session: VsphereSession, task: Any, doing: str, turn: TaskTurn) -> Any:
+    return wait_for_task(session, task, doing, turn.left_s, turn.unreachable_s, turn.ended)
 
 
 def _wait_for_other(session: VsphereSession, task: Any, turn: TaskTurn) -> None:
