@@ -139,14 +139,13 @@ class Sweeper:
         search_s = float("inf")
         while True:
             with self._changed:
-                now = time.monotonic()
-                if not self._due and not self._ended.is_set():
-                    first_s = min([search_s, *(one.next_s for one in self._owed.values())])
-                    if (pause_s := min(first_s - now, INTERVAL_S)) > 0:
-                        self._changed.wait(pause_s)
-                        continue
                 if self._ended.is_set():
                     return
+                now = time.monotonic()
+                first_s = min([search_s, *(one.next_s for one in self._owed.values())])
+                if not self._owner or (not self._due and first_s > now):
+                    self._changed.wait(min(first_s - now, INTERVAL_S) if self._owner else None)
+                    continue
                 search = self._due or search_s <= now
                 self._due = False
                 again = [moref for moref, one in self._owed.items() if one.next_s <= now]
@@ -172,6 +171,7 @@ class Sweeper:
             return INTERVAL_S
         with self._changed:
             found -= self._owed.keys()  # each of these has a time of its own
+            self._owed.update((vm_moref, _Owed(next_s=float("inf"))) for vm_moref in found)
         for vm_moref in sorted(found):
             self._turns.ask(vm_moref)
         return INTERVAL_S

@@ -1,6 +1,7 @@
 """Snapshots that earlier jobs left behind: found, removed, and nobody else held up by it."""
 
 import time
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -41,6 +42,13 @@ def leave_snapshot(
 
 def names(vm: SimulatedVm) -> list[str]:
     return [snapshot.name for snapshot in vm.snapshots]
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def wait_for_names(vm: SimulatedVm, *wanted: str) -> None:
@@ -291,3 +299,47 @@ def test_sweep_beside_a_job_touches_neither_its_snapshot_nor_what_is_not_ours(
         send_plan(session, "job-1", None)
         assert session.event("job_uploaded").job_id == "job-1"
         assert names(vm) == standing[:2]
+
+
+@pytest.mark.hostile
+def test_disks_that_a_job_left_unmerged_are_merged_when_their_files_get_free(
+    hub: RecordingHub,
+    simulated: SimulatedSite,
+    settings: VsphereSettings,
+    vm: SimulatedVm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweeper, "INTERVAL_S", 0.05)
+    with RunningAgent(hub, settings) as agent:
+        session = hub.next_session()
+        start_job(session, vm, "job-1")
+        session.event("job_opened")
+        locked = simulated.faults.set("consolidation-needed", vm=vm.name, times=3)
+        send_plan(session, "job-1", None)
+        (warning,) = session.event("job_uploaded").warnings
+        assert warning.code == "SNAPSHOT_LEFT_BEHIND"
+        assert "is removed, but the disks need consolidation" in warning.message
+        wait_for(lambda: not vm.consolidation_needed)
+        assert names(vm) == []
+        wait_for(lambda: simulated.faults.calls("ConsolidateVMDisks_Task") == 3)
+        agent.stop()
+    assert locked.fired == 3
+    assert agent.clean
+
+
+@pytest.mark.hostile
+def test_disks_that_nobody_knows_who_left_are_merged_by_the_vm_s_next_backup_alone(
+    hub: RecordingHub, simulated: SimulatedSite, settings: VsphereSettings, vm: SimulatedVm
+) -> None:
+    simulated.faults.set("consolidation-needed", vm=vm.name, times=1)
+    assert vm.consolidation_needed
+    other = simulated.add_vm("other", disks=[DiskSpec(capacity_bytes=1 << 20)])
+    leave_snapshot(settings, other, "died")
+    with RunningAgent(hub, settings):
+        session = hub.next_session()
+        wait_for_names(other)  # the sweep has seen both
+        back_up(session, other, "job-1", None)
+        assert simulated.faults.calls("ConsolidateVMDisks_Task") == 0
+        back_up(session, vm, "job-2", None)
+        assert simulated.faults.calls("ConsolidateVMDisks_Task") == 1
+    assert not vm.consolidation_needed
