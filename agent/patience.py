@@ -12,3 +12,6 @@ class Patience:
     # For one extent, without the wait for a host's budget. The transport's own time-outs
     # and new connections come first: this ends a reader that does not come back from them.
     read_s: float = 1800.0
+    # For a hub that is away, or an upload of which nothing more becomes durable: the job's
+    # snapshot stands, and grows, until then.
+    hub_s: float = 1800.0

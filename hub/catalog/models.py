@@ -207,6 +207,8 @@ class BackupJob(Base):
     warnings: Mapped[list[WarningFacts]] = mapped_column(JSON(), default=list)
     error_reason: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text())
+    # Every disk is sealed, and the snapshot stood until then.
+    read_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     cancel_reason: Mapped[str | None] = mapped_column(Text())
     created_at: Mapped[datetime]
@@ -286,6 +288,9 @@ class BackupDisk(Base):
         BigInteger(), default=0, server_default=text("0")
     )
     clusters_missed: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
+    # How often its upload broke off and went on, and the payload bytes sent again for it.
+    resume_count: Mapped[int] = mapped_column(Integer(), default=0, server_default=text("0"))
+    bytes_resent: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
     root_digest: Mapped[str | None] = mapped_column(String(64))
     status: Mapped[Status] = mapped_column(checked(Status, "status"))
     error_reason: Mapped[str | None] = mapped_column(String(64))

@@ -55,6 +55,7 @@ from hub.errors.uploads import (
     FrameRefused,
     UploadActive,
     UploadStalled,
+    UploadSuperseded,
     UploadTruncated,
 )
 from hub.errors.vms import (
@@ -113,6 +114,7 @@ __all__ = [
     "TwinsAmbiguous",
     "UploadActive",
     "UploadStalled",
+    "UploadSuperseded",
     "UploadTruncated",
     "VmAmbiguous",
     "VmNotFound",

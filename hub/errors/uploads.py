@@ -34,6 +34,19 @@ class UploadActive(SendenseError):
 
 
 @dataclass(eq=False)
+class UploadSuperseded(SendenseError):
+    """A newer call uploads the disk: the agent has given this one up."""
+
+    code: ClassVar[str] = "UPLOAD_SUPERSEDED"
+    status: ClassVar[StatusCode] = StatusCode.ABORTED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "a newer call uploads disk {disk_index} of {job_id}"
+
+    job_id: str
+    disk_index: int
+
+
+@dataclass(eq=False)
 class UploadTruncated(SendenseError):
     """The upload ended early, or its totals are not what arrived."""
 

@@ -10,6 +10,7 @@ from hub.jobs.agent_directory import AgentDirectory
 from hub.jobs.answer_deadlines import AnswerDeadlines
 from hub.jobs.board import JobBoard
 from hub.jobs.folder_calls import FolderCalls
+from hub.jobs.leases import Leases
 from hub.jobs.owed_ends import OwedEnds
 from hub.jobs.reads import ActiveReads
 from hub.jobs.told import Told
@@ -42,6 +43,7 @@ class Parts:
     agents: AgentDirectory = field(default_factory=AgentDirectory)
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
     owed: OwedEnds = field(default_factory=OwedEnds)
+    leases: Leases = field(default_factory=Leases)
     reads: ActiveReads = field(default_factory=ActiveReads)
     turns: Turns = field(default_factory=Turns)
     told: Told = field(default_factory=Told)
