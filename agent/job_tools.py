@@ -6,6 +6,7 @@ from typing import Final
 
 import grpc
 
+from agent.hub_presence import HubPresence
 from agent.patience import Patience
 from agent.pipeline import EncoderPool
 from agent.sampling import SampleSettings
@@ -29,3 +30,4 @@ class JobTools:
     sampling: SampleSettings = field(default_factory=SampleSettings)
     patience: Patience = field(default_factory=Patience)
     plan_wait_s: float = PLAN_WAIT_S
+    presence: HubPresence = field(default_factory=HubPresence)
