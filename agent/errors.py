@@ -119,6 +119,17 @@ class SnapshotVanished(SendenseError):
 
 
 @dataclass(eq=False)
+class SnapshotLost(SnapshotVanished):
+    """The snapshot of a job that an earlier run of the agent began is not what it was."""
+
+    text: ClassVar[str] = (
+        "snapshot {snapshot} of VM {vm_moref} {problem}: the backup that was interrupted when the "
+        "agent ended cannot go on; the VM's tasks and events in vSphere tell who did it; "
+        "start the backup again"
+    )
+
+
+@dataclass(eq=False)
 class PlanOverdue(SendenseError):
     """The snapshot stood, but the hub did not say how to back up its disks."""
 

@@ -1,7 +1,8 @@
 """What a snapshot froze, and whether it is still so."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from tenacity import (
     Retrying,
@@ -21,6 +22,8 @@ from agent.vsphere.models import FrozenDisk, JobSnapshot
 from agent.vsphere.properties import properties_of
 from agent.vsphere.session import VsphereSession
 from agent.vsphere.snapshot_tree import snapshots_of
+
+T = TypeVar("T")
 
 LAST_LOOK_S = 300.0
 """A job that has read everything waits so long for an answer: management agents restart in minutes."""
@@ -81,6 +84,14 @@ def require_frozen_at_the_end(
 
     Raises the error of `cancellation`, too.
     """
+    patiently(lambda: require_frozen(session, snapshot), cancellation)
+
+
+def patiently(look: Callable[[], T], cancellation: Cancellation) -> T:
+    """What a look at vSphere finds, tried again for `LAST_LOOK_S` while vSphere has no answer.
+
+    Raises what `look` raised last, the error of `cancellation`.
+    """
     stop = threading.Event()
     attempts = Retrying(
         retry=retry_if_exception_type((VsphereUnreachable, SessionLost, VsphereFault)),
@@ -91,11 +102,12 @@ def require_frozen_at_the_end(
     )
     try:
         with cancellation.calling(lambda _: stop.set()):
-            attempts(require_frozen, session, snapshot)
+            found = attempts(look)
     except VsphereError:
         cancellation.check()  # it cut the wait short
         raise
     cancellation.check()
+    return found
 
 
 def _require_same(snapshot: JobSnapshot, now: Iterable[FrozenDisk]) -> None:

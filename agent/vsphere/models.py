@@ -87,6 +87,17 @@ class FrozenDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldDisk:
+    """A frozen disk as the hub was told of it."""
+
+    index: int
+    key: int
+    uuid: str
+    capacity_bytes: int
+    change_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """The snapshot of one job."""
 

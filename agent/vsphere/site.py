@@ -1,7 +1,7 @@
 """One vSphere site: the face of this package."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -14,7 +14,15 @@ from agent.transports.nfc.budget import NfcBudget
 from agent.transports.nfc.connections import NfcConnections, NfcDisk
 from agent.transports.nfc.reconnecting import ReconnectingReader
 from agent.transports.nfc.ticket import NfcTicket
-from agent.vsphere import change_tracking, frozen, inventory, snapshot_removal, snapshots, survey
+from agent.vsphere import (
+    change_tracking,
+    found_snapshot,
+    frozen,
+    inventory,
+    snapshot_removal,
+    snapshots,
+    survey,
+)
 from agent.vsphere.errors import VsphereFault
 from agent.vsphere.leftovers import Leftovers
 from agent.vsphere.models import (
@@ -22,6 +30,7 @@ from agent.vsphere.models import (
     JobSnapshot,
     Leftover,
     SiteSurvey,
+    ToldDisk,
     VirtualMachineInfo,
     VsphereAbout,
 )
@@ -97,7 +106,8 @@ class VsphereSite:
         installation, by which `find_leftovers` knows its snapshots.
 
         Raises VmNotFound, NoDisks, SnapshotFailed and others, and no snapshot is
-        left then, as with the error of `cancellation`; SnapshotMaybeLeft when one may be.
+        left then, as with the error of `cancellation`; SnapshotMaybeLeft when one may be,
+        SnapshotNotRemoved when one of an earlier run for the same job stays.
         """
         return snapshots.take_snapshot(
             self._session,
@@ -106,6 +116,35 @@ class VsphereSite:
             instance_uuid=instance_uuid,
             quiesce=quiesce,
             owner=owner,
+            cancellation=cancellation,
+        )
+
+    def find_snapshot(
+        self,
+        *,
+        moref: str,
+        job_id: str,
+        vm_moref: str,
+        instance_uuid: str,
+        quiesce: bool,
+        owner: str,
+        disks: Sequence[ToldDisk],
+        cancellation: Cancellation = NEVER_CANCELLED,
+    ) -> JobSnapshot:
+        """The job's snapshot that an earlier run of the agent took; it holds exactly these disks.
+
+        Waits out a vSphere that does not answer, for minutes. Raises SnapshotLost,
+        VmNotFound, the error of `cancellation`.
+        """
+        return found_snapshot.find_snapshot(
+            self._session,
+            moref=moref,
+            job_id=job_id,
+            vm_moref=vm_moref,
+            instance_uuid=instance_uuid,
+            quiesce=quiesce,
+            owner=owner,
+            disks=disks,
             cancellation=cancellation,
         )
 
@@ -170,6 +209,10 @@ class VsphereSite:
     def remove_snapshot(self, snapshot: JobSnapshot) -> None:
         """Remove it and see that it is gone; may be repeated. Raises SnapshotNotRemoved."""
         snapshot_removal.remove_snapshot(self._session, snapshot)
+
+    def remove_snapshots_of_job(self, job_id: str, vm_moref: str, owner: str) -> None:
+        """Remove whatever `owner` made for a job. Raises SnapshotNotRemoved."""
+        snapshot_removal.remove_of_job(self._session, vm_moref, job_id, owner)
 
     def find_leftovers(
         self, alive_job_ids: Callable[[], set[str]], owner: str, vm_moref: str = ""

@@ -18,7 +18,7 @@ from agent.vsphere.errors import (
 from agent.vsphere.models import JobSnapshot, Leftover
 from agent.vsphere.properties import NEVER_ENDED, TaskFailed
 from agent.vsphere.session import VsphereSession, phrase
-from agent.vsphere.snapshot_tree import snapshots_of
+from agent.vsphere.snapshot_tree import NAME_PREFIX, is_of, snapshots_of
 from agent.vsphere.tasks import TaskTurn, run_task
 
 REMOVE_TIMEOUT_S = 4 * 3600.0
@@ -49,6 +49,19 @@ def remove_snapshot(
         raise
     except VsphereError as error:
         raise SnapshotNotRemoved(snapshot.name, snapshot.vm_moref, str(error)) from error
+
+
+def remove_of_job(
+    session: VsphereSession,
+    vm_moref: str,
+    job_id: str,
+    owner: str,
+    ended: threading.Event = NEVER_ENDED,
+) -> None:
+    """The same for whatever `owner` made for a job. Raises SnapshotNotRemoved, VsphereErrors."""
+    for one in snapshots_of(session, vm_moref):
+        if one.name == NAME_PREFIX + job_id and is_of(owner, one):
+            remove_snapshot(session, Leftover(vm_moref, one.moref, one.name), ended)
 
 
 def remove_by_moref(

@@ -1,5 +1,7 @@
 """One snapshot per job, of all its disks."""
 
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +10,7 @@ from agent.vsphere import change_tracking, consolidation, hygiene
 from agent.vsphere.api import vim
 from agent.vsphere.devices import disks_of, unescaped
 from agent.vsphere.errors import (
+    DisksNotConsolidated,
     NoDisks,
     SnapshotFailed,
     TaskTimedOut,
@@ -26,7 +29,14 @@ from agent.vsphere.properties import TaskFailed, properties_of
 from agent.vsphere.quiescing import is_quiesce_fault, not_quiesced
 from agent.vsphere.session import VsphereSession, phrase
 from agent.vsphere.snapshot_creation import SnapshotCreation
-from agent.vsphere.snapshot_tree import NAME_PREFIX, description_for, snapshots_in, snapshots_of
+from agent.vsphere.snapshot_removal import remove_of_job
+from agent.vsphere.snapshot_tree import (
+    NAME_PREFIX,
+    description_for,
+    is_of,
+    snapshots_in,
+    snapshots_of,
+)
 
 _VM_PATHS = (
     "name",
@@ -52,9 +62,10 @@ def take_snapshot(
 ) -> JobSnapshot:
     """Consolidate and enable tracking where needed, then take the job's snapshot.
 
-    When this raises, no snapshot of the job is left, except with
-    SnapshotMaybeLeft. Raises VmNotFound, NoDisks, SnapshotFailed, VsphereErrors,
-    the error of `cancellation`, which is looked at before each step.
+    One that an earlier run took for the same job is removed first: nobody knows what it
+    was meant to be. When this raises, no snapshot of the job is left, except with
+    SnapshotMaybeLeft and SnapshotNotRemoved. Raises VmNotFound, NoDisks, SnapshotFailed,
+    VsphereErrors, the error of `cancellation`, which is looked at before each step.
     """
     vm = vim.VirtualMachine(vm_moref, session.stub)
     values = _vm_properties(session, vm, instance_uuid)
@@ -70,7 +81,12 @@ def take_snapshot(
         for disk in disks
         if disk.not_protectable_reason
     ]
+    name = NAME_PREFIX + job_id
     before = snapshots_in(values.get("snapshot"))
+    if any(one.name == name and is_of(owner, one) for one in before):
+        _remove_earlier(session, vm_moref, job_id, owner, cancellation)
+        values = _vm_properties(session, vm, instance_uuid)
+        before = snapshots_in(values.get("snapshot"))
     warnings += hygiene.warnings_of_others(session, before, owner)
     is_merged = True
     cancellation.check()
@@ -92,7 +108,6 @@ def take_snapshot(
         if warning:
             warnings.append(warning)
     cancellation.check()
-    name = NAME_PREFIX + job_id
     description = description_for(owner, session.settings.site, job_id)
     creation = SnapshotCreation(
         session, vm_moref, name, description, f"take a snapshot of {vm_name}"
@@ -132,6 +147,16 @@ def _vm_properties(session: VsphereSession, vm: Any, instance_uuid: str) -> dict
             address, moref, instance_uuid, f"the id now belongs to another VM ({found})"
         )
     return values
+
+
+def _remove_earlier(
+    session: VsphereSession, vm_moref: str, job_id: str, owner: str, cancellation: Cancellation
+) -> None:
+    """Remove what an earlier run took for the job; merging its disks is the next step's."""
+    ended = threading.Event()
+    with cancellation.calling(lambda _: ended.set()), suppress(DisksNotConsolidated):
+        remove_of_job(session, vm_moref, job_id, owner, ended)
+    cancellation.check()
 
 
 def _consistency(
