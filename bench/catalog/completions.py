@@ -18,7 +18,7 @@ from hub.catalog.engine import Catalog
 from hub.catalog.open_job import open_job
 from hub.catalog.start_job import start_job
 from hub.catalog.upload_disk import SealedFacts, begin_upload, seal_disk
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.states import Consistency
 
 WRITERS: Final = 8

@@ -10,7 +10,9 @@ from hub.errors.agents import (
     AgentRemoved,
     AgentReported,
     AgentSilent,
+    AgentStayedAway,
     ProtocolViolation,
+    SessionReplaced,
     SiteTaken,
 )
 from hub.errors.catalog import (
@@ -29,6 +31,8 @@ from hub.errors.jobs import (
     JobNotFound,
     JobNotUnsuccessful,
     JobStalled,
+    SnapshotChanged,
+    StillRecovering,
 )
 from hub.errors.repositories import (
     NoDefaultRepository,
@@ -78,6 +82,7 @@ __all__ = [
     "AgentRemoved",
     "AgentReported",
     "AgentSilent",
+    "AgentStayedAway",
     "BackupRunning",
     "Cancelled",
     "CatalogUnavailable",
@@ -108,8 +113,11 @@ __all__ = [
     "RepositoryNotFound",
     "RestoreRunning",
     "RestoreStalled",
+    "SessionReplaced",
     "SiteNotFound",
     "SiteTaken",
+    "SnapshotChanged",
+    "StillRecovering",
     "TooManyStreams",
     "TwinsAmbiguous",
     "UploadActive",

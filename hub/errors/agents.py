@@ -132,6 +132,31 @@ class AgentLost(SendenseError):
 
 
 @dataclass(eq=False)
+class AgentStayedAway(AgentLost):
+    """The job waited for its agent, which did not come back."""
+
+    text: ClassVar[str] = (
+        "the agent of site {site!r} has been away from {job_id} for {away_s} s: "
+        "start the agent, then sendense job retry {job_id}"
+    )
+
+    job_id: str
+    away_s: int
+
+
+@dataclass(eq=False)
+class SessionReplaced(SendenseError):
+    """The same run of the agent has begun another session."""
+
+    code: ClassVar[str] = "SESSION_REPLACED"
+    status: ClassVar[StatusCode] = StatusCode.ABORTED
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "the agent of site {site!r} has begun another session"
+
+    site: str
+
+
+@dataclass(eq=False)
 class AgentReported(SendenseError):
     """The agent gave up on the job, for the reason it names."""
 

@@ -135,14 +135,14 @@ class JobNotUnsuccessful(SendenseError):
 
 @dataclass(eq=False)
 class JobStalled(SendenseError):
-    """The agent is there, but uploads nothing of the job nor says that it is at work on it."""
+    """The agent is there, but gives no sign of work on the job, also when asked to resume it."""
 
     code: ClassVar[str] = "JOB_STALLED"
     status: ClassVar[StatusCode] = StatusCode.DEADLINE_EXCEEDED
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "the agent uploaded nothing of {job_id} for {silent_s} s, "
-        "and did not name it among the jobs it is at work on"
+        "the agent is connected, but gave no sign of work on {job_id} for {silent_s} s, and did "
+        "not name it among the jobs it is at work on: look at its log, then sendense job retry {job_id}"
     )
 
     job_id: str
@@ -157,6 +157,36 @@ class HubRestarted(SendenseError):
     status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
     retryable: ClassVar[bool] = True
     text: ClassVar[str] = "the hub was stopped before the backup had ended; start it again"
+
+
+@dataclass(eq=False)
+class SnapshotChanged(SendenseError):
+    """A job is to go on, and its agent's snapshot is not the one that was read so far."""
+
+    code: ClassVar[str] = "SNAPSHOT_CHANGED"
+    status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "backup job {job_id} cannot go on: {problem}; what was read so far is of another "
+        "moment. Start it again with sendense job retry {job_id}"
+    )
+
+    job_id: str
+    problem: str
+
+
+@dataclass(eq=False)
+class StillRecovering(SendenseError):
+    """The hub, which was started a moment ago, still looks at the layers of the job."""
+
+    code: ClassVar[str] = "STILL_RECOVERING"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "the hub was started a moment ago and still looks at the layers of {job_id}: try again"
+    )
+
+    job_id: str
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ from hub.catalog import agents as rules
 from hub.catalog.models import Agent
 from hub.errors import AgentConnected, AgentNotFound
 from hub.jobs.agent_directory import Presence
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 
 _log = structlog.get_logger(__name__)

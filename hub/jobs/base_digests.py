@@ -18,7 +18,7 @@ import structlog
 from hub.catalog.models import BackupDisk
 from hub.catalog.queries import find_disk
 from hub.errors import DiskHasNoBase, DiskNotUploadable, JobEnded
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.peer_stream import PeerStream, Rpc
 from hub.jobs.repositories import layer_base, open_repository

@@ -6,7 +6,8 @@ import structlog
 
 from hub.catalog.complete_job import complete_job, require_sealed
 from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
-from hub.jobs.end import job_over, retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
+from hub.jobs.end import job_over
 from hub.jobs.parts import Parts
 from hub.jobs.removals import files_turn
 from hub.jobs.repositories import open_repository

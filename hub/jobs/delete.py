@@ -15,7 +15,7 @@ from hub.catalog.imported_layers import (
     imported_layers_of_job,
 )
 from hub.errors import ContextNotFound, JobEnded, JobNotEnded, JobNotFound
-from hub.jobs.end import catalog_attempts, retry_catalog
+from hub.jobs.catalog_attempts import catalog_attempts, retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.removals import remove_deleted_files
 from hub.legacy.needed import require_unneeded

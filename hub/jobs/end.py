@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from hub.catalog import end_job as rules
 from hub.catalog.models import BackupJob, WarningFacts
@@ -13,10 +12,10 @@ from hub.errors import (
     AgentLost,
     AgentReported,
     Cancelled,
-    CatalogUnavailable,
     JobEnded,
     JobNotFound,
 )
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.removals import begin_removals
 from hub.jobs.states import LIVE, Event, Status, target
@@ -27,21 +26,6 @@ from shared.errors import SendenseError
 # delta takes minutes to consolidate.
 ANSWER_TIMEOUT_S: Final = 600.0
 _log = structlog.get_logger(__name__)
-
-
-# A full disk or a lock under the catalog often passes; a job left "running"
-# in it would block its context until the hub starts again.
-def catalog_attempts() -> Retrying:
-    """Attempts of one transaction, for half a minute."""
-    return Retrying(
-        retry=retry_if_exception_type(CatalogUnavailable),
-        stop=stop_after_delay(30),
-        wait=wait_exponential(multiplier=0.5, max=5),
-        reraise=True,
-    )
-
-
-retry_catalog = catalog_attempts().wraps
 
 
 def end_job(

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from hub.catalog import inventories as rules
 from hub.errors import AgentNotFound
 from hub.jobs.agent_link import AgentLink
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from sendense.v1.agent_session_pb2 import AgentInventory
 from shared.errors import SendenseError

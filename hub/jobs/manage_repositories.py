@@ -12,7 +12,7 @@ from hub.catalog import change_repositories as changes
 from hub.catalog.models import BackupRepository
 from hub.catalog.repositories import find_repository
 from hub.errors import RepositoryNotFound
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.folder_calls import CHANGE
 from hub.jobs.parts import Parts
 from hub.jobs.removals import remove_deleted_files

@@ -10,7 +10,7 @@ from hub.catalog.bases import FrozenDisk, base_candidates
 from hub.catalog.models import BackupDisk, WarningFacts
 from hub.catalog.open_job import open_job
 from hub.catalog.queries import find_job
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import layer_base, open_repository
 from hub.jobs.states import BackupType, Consistency, ReadMethod, Status

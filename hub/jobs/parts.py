@@ -13,6 +13,7 @@ from hub.jobs.folder_calls import FolderCalls
 from hub.jobs.leases import Leases
 from hub.jobs.owed_ends import OwedEnds
 from hub.jobs.reads import ActiveReads
+from hub.jobs.recovery import Recovery
 from hub.jobs.told import Told
 from hub.jobs.turns import Turns
 from hub.metrics import Metrics
@@ -30,7 +31,9 @@ class Patience:
 
     sweep_interval_s: float = 30.0
     part_s: float = 600.0  # for the next part of an upload, or that a restore's is taken
-    upload_s: float = 1800.0  # for an agent to upload anything of a job, or to say it is at work
+    # For the agent of a job whose lease is over, before the job fails.
+    resume_wait_s: float = 1800.0
+    upload_s: float = 1800.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Parts:
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
     owed: OwedEnds = field(default_factory=OwedEnds)
     leases: Leases = field(default_factory=Leases)
+    recovery: Recovery = field(default_factory=Recovery)
     reads: ActiveReads = field(default_factory=ActiveReads)
     turns: Turns = field(default_factory=Turns)
     told: Told = field(default_factory=Told)

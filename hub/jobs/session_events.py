@@ -15,8 +15,9 @@ from hub.catalog.models import MAX_TEXT_CHARS, WarningFacts
 from hub.catalog.queries import find_job
 from hub.errors import AgentReported, JobEnded, JobNotFound, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.complete import complete_backup
-from hub.jobs.end import agent_gave_up, fail_job, retry_catalog, tell_to_cancel
+from hub.jobs.end import agent_gave_up, fail_job, tell_to_cancel
 from hub.jobs.kept_inventories import take_inventory
 from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts

@@ -13,7 +13,8 @@ from hub.catalog.repositories import find_repository
 from hub.catalog.start_job import job_of_request, start_job
 from hub.errors import AgentAway, AgentLost, RepositoryDisabled
 from hub.jobs.asked_vm import find_vm
-from hub.jobs.end import end_or_owe, retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
+from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import BackupType, Event, Status

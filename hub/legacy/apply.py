@@ -6,7 +6,7 @@ import structlog
 
 from hub.catalog import repositories as rules
 from hub.catalog.legacy.write import WrittenContext, write_context
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import MAX_PATH_CHARS
 from hub.legacy.places import Place

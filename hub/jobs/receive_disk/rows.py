@@ -12,7 +12,7 @@ from hub.catalog.upload_disk import (
     seal_disk,
 )
 from hub.errors import ProtocolViolation
-from hub.jobs.end import catalog_attempts, retry_catalog
+from hub.jobs.catalog_attempts import catalog_attempts, retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import ReadMethod

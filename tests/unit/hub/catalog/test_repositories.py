@@ -37,7 +37,7 @@ from hub.errors import (
     RepositoryNotEmpty,
     RepositoryNotFound,
 )
-from hub.jobs.end import retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.states import BackupType
 from shared.errors import InvalidArgument, SendenseError
 from tests.unit.hub.catalog.conftest import NOON
