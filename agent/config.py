@@ -9,6 +9,7 @@ import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import SettingsConfigDict, SettingsError
 
+from agent.patience import Patience
 from agent.pipeline import DEFAULT_THREADS
 from agent.vsphere.settings import (
     DEFAULT_NFC_BUFFERS_MIB,
@@ -68,6 +69,9 @@ class AgentSettings(FileSettings):
     disks_in_parallel: Annotated[int, Field(ge=1, le=64)] = 2  # of one job
     compress_threads: Annotated[int, Field(ge=1, le=256)] = DEFAULT_THREADS
     compression_level: Annotated[int, Field(ge=1, le=19)] = DEFAULT_LEVEL
+    # Without the hub, or while nothing more of a disk becomes durable there, a job goes on
+    # or waits for so long; its snapshot stands, and grows, until then.
+    hub_wait_s: Annotated[float, Field(gt=0)] = Patience.hub_s
     inventory_interval_s: Annotated[float, Field(gt=0)] = 60.0
     # Of the clusters that change tracking calls unchanged, read and compared at each increment:
     # before its upload begins, with what is drawn kept in memory.

@@ -41,6 +41,11 @@ def opened(job_id: str, snapshot: JobSnapshot) -> pb.SessionRequest:
     return pb.SessionRequest(job_opened=event)
 
 
+def read(job_id: str) -> pb.SessionRequest:
+    """What was read is of one moment; the snapshot is removed next."""
+    return pb.SessionRequest(job_read=pb.JobRead(job_id=job_id))
+
+
 def uploaded(job_id: str, warnings: JobWarnings) -> pb.SessionRequest:
     """Every disk is sealed."""
     return pb.SessionRequest(

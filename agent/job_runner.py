@@ -51,13 +51,19 @@ class JobRunner:
             self._changed.notify_all()
 
     def cancel(self, job: BackupJob, error: Exception) -> None:
-        """End a job; one that only waits in the queue ends, and reports so, at once."""
+        """End a job; one that only waits in the queue ends, and reports so, at once.
+
+        Unless there is a snapshot for it to remove: then it is the next to run.
+        """
         job.cancellation.cancel(error)
         with self._changed:
             try:
                 self._queue.remove(job)
             except ValueError:
                 return  # it is running: its thread cleans up and reports
+            if job.is_resumed:
+                self._queue.appendleft(job)
+                return
         job.run()
 
     def cancel_all(self, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,7 @@ from agent.hub_link import HubLink
 from agent.inventory import InventoryReporter
 from agent.job_runner import JobRunner
 from agent.job_tools import JobTools
+from agent.patience import Patience
 from agent.pipeline import EncoderPool
 from agent.sampling import SampleSettings
 from agent.sweeper import Sweeper
@@ -89,6 +91,7 @@ def run_agent(settings: AgentSettings, vsphere: VsphereSettings, stopping: threa
                 sampling=SampleSettings(
                     fraction=settings.sample_fraction, least=settings.sample_least
                 ),
+                patience=Patience(hub_s=settings.hub_wait_s),
             ),
             inventory,
         )
@@ -151,4 +154,7 @@ def _register(settings: AgentSettings, site: VsphereSite) -> agent_session_pb2.A
             api_type=about.api_type,
             api_version=about.api_version,
         ),
+        run_id=uuid.uuid4().hex,
+        keeps_jobs=True,
+        jobs_in_parallel=settings.jobs_in_parallel,
     )

@@ -44,12 +44,12 @@ class Session:
 
     def run(
         self,
-        on_registered: Callable[[str], None],
+        on_registered: Callable[[pb.SessionRegistered], None],
         on_command: Callable[[pb.SessionResponse], None],
     ) -> SendenseError | None:
         """Serve the session until it ends; returns why, None for the hub's orderly end.
 
-        The callbacks get the agent id and every command after it, in this
+        The callbacks get the registration and every command after it, in this
         thread; they must not block. Raises HubRefused, HubUnreachable, HubMisbehaved when registering failed.
         """
         # gRPC offers no deadline for one answer of a stream.
@@ -73,7 +73,7 @@ class Session:
             if not first.registered.agent_id:
                 raise HubMisbehaved("it registered the agent without an id")
             self._registered = True
-            on_registered(first.registered.agent_id)
+            on_registered(first.registered)
             try:
                 for command in self._call:
                     on_command(command)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -58,18 +58,36 @@ class Sweeper:
         self._ended = threading.Event()
         self._changed = threading.Condition()  # guards what follows
         self._owner = ""
+        self._kept_job_ids: set[str] = set()  # of earlier runs; the hub has not decided on them
         self._due = False
         self._left_by: dict[str, str] = {}  # jobs done with their snapshot, alive or not: their VM
         self._owed: dict[str, _Owed] = {}
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
         self._thread.start()
 
-    def registered(self, owner: str) -> None:
-        """The hub knows this agent under that id; its snapshots are the ones to sweep."""
+    def registered(self, owner: str, kept_job_ids: Iterable[str] = ()) -> None:
+        """The hub knows this agent under that id; its snapshots are the ones to sweep.
+
+        Those of `kept_job_ids` are not, until `release` or the next registration.
+        """
         with self._changed:
             self._owner = owner
+            self._kept_job_ids = set(kept_job_ids)
             self._due = True
             self._changed.notify_all()
+
+    def release(self, job_id: str) -> bool:
+        """The hub needs the snapshot of this job no more, or the job itself is at work on it.
+
+        Whether it was kept until now.
+        """
+        with self._changed:
+            if job_id not in self._kept_job_ids:
+                return False
+            self._kept_job_ids.remove(job_id)
+            self._due = True
+            self._changed.notify_all()
+            return True
 
     def left_behind(self, job_id: str, vm_moref: str) -> None:
         """A snapshot of this job stays, or its disks are not merged, or both may be so.
@@ -182,9 +200,12 @@ class Sweeper:
 
     def _busy_job_ids(self) -> set[str]:
         """Jobs that need their snapshot, or will."""
+        with self._changed:
+            kept = set(self._kept_job_ids)
+        # In this order: a job that is resumed becomes alive before it is released.
         alive = self._alive_job_ids()
         with self._changed:
-            return alive - self._left_by.keys()
+            return kept | (alive - self._left_by.keys())
 
     def _sweep_vm(self, vm_moref: str) -> None:
         """Remove what is left at a VM that is held for it; merging may take hours."""
