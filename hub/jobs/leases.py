@@ -23,10 +23,20 @@ class Leases:
         self._lock = threading.Lock()
         self._renewed_at: dict[str, float] = {}
 
+    @property
+    def lease_s(self) -> float:
+        """How long a lease lasts without a sign of life."""
+        return self._lease_s
+
     def begin(self, job_id: str) -> None:
         """The job is an agent's, or may become one's again, from now on."""
         with self._lock:
             self._renewed_at[job_id] = self._clock()
+
+    def begin_if_none(self, job_id: str) -> None:
+        """As `begin`, of a job that has no lease yet."""
+        with self._lock:
+            self._renewed_at.setdefault(job_id, self._clock())
 
     def renew(self, job_ids: Iterable[str]) -> None:
         """A sign of life of these jobs; those without a lease get none by it."""
@@ -37,9 +47,19 @@ class Leases:
                     self._renewed_at[job_id] = now
 
     def end(self, job_id: str) -> None:
-        """The job has ended, or waits in the queue."""
+        """The job has ended, or waits in the queue of an agent that is there."""
         with self._lock:
             self._renewed_at.pop(job_id, None)
+
+    def holds(self, job_id: str) -> bool:
+        """Whether the job has a lease, over or not."""
+        with self._lock:
+            return job_id in self._renewed_at
+
+    @property
+    def lease_s(self) -> float:
+        """How long a lease lasts without a sign of life."""
+        return self._lease_s
 
     def over(self) -> dict[str, float]:
         """The jobs whose lease is over, and for how many seconds."""

@@ -12,6 +12,7 @@ from hub.jobs.board import JobBoard
 from hub.jobs.folder_calls import FolderCalls
 from hub.jobs.leases import Leases
 from hub.jobs.owed_ends import OwedEnds
+from hub.jobs.queue import JobQueue
 from hub.jobs.reads import ActiveReads
 from hub.jobs.recovery import Recovery
 from hub.jobs.told import Told
@@ -47,6 +48,7 @@ class Parts:
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
     owed: OwedEnds = field(default_factory=OwedEnds)
     leases: Leases = field(default_factory=Leases)
+    queue: JobQueue = field(default_factory=JobQueue)
     recovery: Recovery = field(default_factory=Recovery)
     reads: ActiveReads = field(default_factory=ActiveReads)
     turns: Turns = field(default_factory=Turns)
@@ -56,3 +58,4 @@ class Parts:
     patience: Patience = Patience()
     alarm_limits: AlarmLimits = field(default_factory=AlarmLimits)
     now: Callable[[], datetime] = utc_now
+    started_at: datetime = field(default_factory=utc_now)
