@@ -94,6 +94,10 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         self.capacity_bytes = 1 << 40
         self.heartbeat_interval_s = 1
         self.agent_id = "agent-1"
+        self.live_job_ids: list[str] = []
+        self.closes_jobs = True
+        # Whether it answers the end of a job as it comes; else tests do.
+        self.answers_ends = True
         self.closing = threading.Event()
         self._server = grpc.server(
             ThreadPoolExecutor(16),
@@ -191,11 +195,16 @@ class RecordingHub(UploadServiceServicer, AgentSessionServiceServicer):
         context: grpc.ServicerContext,
     ) -> Iterator[agent_session_pb2.SessionResponse]:
         self.before_register(context)
-        session = HubSession(next(request_iterator).register)
+        session = HubSession(
+            next(request_iterator).register, self.closes_jobs and self.answers_ends
+        )
         threading.Thread(target=session.record, args=(request_iterator,), daemon=True).start()
         yield agent_session_pb2.SessionResponse(
             registered=agent_session_pb2.SessionRegistered(
-                agent_id=self.agent_id, heartbeat_interval_s=self.heartbeat_interval_s
+                agent_id=self.agent_id,
+                heartbeat_interval_s=self.heartbeat_interval_s,
+                live_job_ids=self.live_job_ids,
+                closes_jobs=self.closes_jobs,
             )
         )
         self.sessions.put(session)
@@ -234,8 +243,11 @@ def _digests_of(
 class HubSession:
     """One agent's session as the hub sees it: events by kind, commands to give."""
 
-    def __init__(self, register: agent_session_pb2.AgentRegister) -> None:
+    def __init__(
+        self, register: agent_session_pb2.AgentRegister, answers_ends: bool = True
+    ) -> None:
         self.register = register
+        self._answers_ends = answers_ends
         self.commands: queue.Queue[agent_session_pb2.SessionResponse | None] = queue.Queue()
         self.agent_left = threading.Event()
         self._events: dict[str, queue.Queue[agent_session_pb2.SessionRequest]] = {
@@ -244,6 +256,7 @@ class HubSession:
                 "heartbeat",
                 "inventory",
                 "job_opened",
+                "job_read",
                 "job_uploaded",
                 "job_failed",
             )
@@ -252,7 +265,11 @@ class HubSession:
     def record(self, requests: Iterator[agent_session_pb2.SessionRequest]) -> None:
         try:
             for request in requests:
-                self._events[request.WhichOneof("event")].put(request)
+                kind = request.WhichOneof("event")
+                if self._answers_ends and kind in ("job_uploaded", "job_failed"):
+                    job_id = getattr(request, kind).job_id
+                    self.command(job_closed=agent_session_pb2.JobClosed(job_id=job_id))
+                self._events[kind].put(request)
         except Exception:  # noqa: BLE001 - the stream broke; tests look at agent_left
             pass
         finally:

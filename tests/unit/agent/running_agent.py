@@ -66,6 +66,22 @@ def start_job(session: HubSession, vm: SimulatedVm, job_id: str, *, quiesce: boo
     )
 
 
+def resume_job(session: HubSession, vm: SimulatedVm, opened: agent_session_pb2.JobOpened) -> None:
+    """Have a job resumed that was opened so."""
+    session.command(
+        resume_job=agent_session_pb2.ResumeJob(
+            start=agent_session_pb2.StartJob(
+                job_id=opened.job_id,
+                vmware_vm_id=vm.moid,
+                instance_uuid=vm.instance_uuid,
+                vm_name=vm.name,
+            ),
+            snapshot=opened.snapshot,
+            disks=opened.disks,
+        )
+    )
+
+
 def send_plan(session: HubSession, job_id: str, *bases: str | None) -> None:
     """One base change id per disk, by index; None: a full; COMPARED: no use of tracking."""
     session.command(
@@ -99,8 +115,17 @@ def back_up(session: HubSession, vm: SimulatedVm, job_id: str, *bases: str | Non
     send_plan(session, job_id, *bases)
     uploaded = session.event("job_uploaded")
     assert uploaded.job_id == job_id
+    assert session.event("job_read").job_id == job_id
     assert list(uploaded.warnings) == []
     return opened
 
 
-__all__ = ["COMPARED", "DEADLINE_S", "RunningAgent", "back_up", "send_plan", "start_job"]
+__all__ = [
+    "COMPARED",
+    "DEADLINE_S",
+    "RunningAgent",
+    "back_up",
+    "resume_job",
+    "send_plan",
+    "start_job",
+]

@@ -320,6 +320,7 @@ def test_plan_that_never_comes_fails_the_job(
             disks_in_parallel=1,
             plan_wait_s=0.05,
         )
+        tools.presence.came()
         BackupJob(start, "agent-1", tools, events.append).run()
         sweeper.close(DEADLINE_S)
     assert [event.WhichOneof("event") for event in events] == ["job_opened", "job_failed"]
