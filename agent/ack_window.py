@@ -9,12 +9,15 @@ WINDOW_BYTES: Final = 64 * 1024 * 1024
 
 
 class AckWindow:
-    """Payload bytes of frames sent and not acknowledged. Not thread-safe: the owner locks."""
+    """Payload bytes of frames sent and not acknowledged. Not thread-safe: the owner locks.
 
-    def __init__(self, limit_bytes: int = WINDOW_BYTES) -> None:
+    Frames are those of the whole layer, of which `durable_frames` were there before.
+    """
+
+    def __init__(self, durable_frames: int = 0, limit_bytes: int = WINDOW_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._sent: deque[int] = deque()
-        self._acknowledged_frames = 0
+        self._acknowledged_frames = durable_frames
         self._bytes = 0
 
     @property
@@ -35,7 +38,7 @@ class AckWindow:
         self._bytes += payload_bytes
 
     def acknowledged(self, durable_frames: int) -> None:
-        """The hub has that many frames of this upload on stable storage. Raises HubMisbehaved."""
+        """The hub has that many frames of the layer on stable storage. Raises HubMisbehaved."""
         if not self._acknowledged_frames <= durable_frames <= self.sent_frames:
             raise HubMisbehaved(
                 f"it acknowledged {durable_frames} frames after {self._acknowledged_frames}, "

@@ -1,6 +1,6 @@
 """What can go wrong in the agent's own work; each becomes a job's `BackupError`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from grpc import StatusCode
@@ -46,7 +46,10 @@ class SessionLost(SendenseError):
 
 @dataclass(eq=False)
 class HubRefused(SendenseError):
-    """The hub ended a call with a status of its own; `reason` is its ErrorInfo's."""
+    """The hub ended a call with a status of its own; `reason` is its ErrorInfo's.
+
+    `retryable`: it may take the same call a little later, and kept what was durable.
+    """
 
     code: ClassVar[str] = "HUB_REFUSED"
     status: ClassVar[StatusCode] = StatusCode.FAILED_PRECONDITION
@@ -54,6 +57,8 @@ class HubRefused(SendenseError):
 
     reason: str
     message: str
+    # Here it is the hub's word, not the class's.
+    retryable: bool = field(default=False, kw_only=True)  # type: ignore[misc]
 
 
 @dataclass(eq=False)
@@ -71,6 +76,26 @@ class HubUnreachable(SendenseError):
     text: ClassVar[str] = "the connection to the hub failed ({problem})"
 
     problem: str
+
+
+@dataclass(eq=False)
+class DiskGivenUp(SendenseError):
+    """A disk was tried again for as long as a hub is waited for; `reason` is the last error's."""
+
+    code: ClassVar[str] = "DISK_GIVEN_UP"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "{disk}: {problem}; nothing more of the disk reached the hub's repository since {since}, "
+        "although the agent tried for {waited_s:g} s; see that the hub runs, that this agent "
+        "reaches it and that its repository storage answers, then start the backup again"
+    )
+
+    reason: str
+    disk: str
+    problem: str
+    since: str
+    waited_s: float
 
 
 @dataclass(eq=False)

@@ -13,11 +13,12 @@ class JobWarnings:
         self._warnings: list[backup_pb2.BackupWarning] = []
 
     def add(self, code: str, message: str, disk_label: str = "") -> None:
-        """One more; `message` is a sentence."""
+        """One more, unless it is there already; `message` is a sentence."""
+        warning = backup_pb2.BackupWarning(code=code, message=message, disk_label=disk_label)
         with self._lock:
-            self._warnings.append(
-                backup_pb2.BackupWarning(code=code, message=message, disk_label=disk_label)
-            )
+            # What is done again after the hub was away finds the same again.
+            if warning not in self._warnings:
+                self._warnings.append(warning)
 
     def messages(self) -> list[backup_pb2.BackupWarning]:
         """All of them, in the order they came."""

@@ -22,6 +22,7 @@ class MissedChanges:
         self._changed = ClusterSet([])
         self._sampled = _Told()
         self._compared = _Told()
+        self._compared_through = -1
 
     @property
     def count(self) -> int:
@@ -34,8 +35,14 @@ class MissedChanges:
         self._sampled.add(differing)
 
     def compared(self, differing: Numbers) -> None:
-        """Some clusters that differ from the base; ascending, also from call to call."""
-        self._compared.add(differing[~self._changed.contains(differing)])
+        """Some clusters that differ from the base; ascending, also from call to call.
+
+        What comes again, because an upload is resumed, counts once.
+        """
+        news = differing[differing > self._compared_through]
+        if len(news):
+            self._compared_through = int(news[-1])
+            self._compared.add(news[~self._changed.contains(news)])
 
     def told_of(self, disk_label: str) -> str:
         """One sentence: how many, and the first areas as guest bytes."""

@@ -1,11 +1,13 @@
 """How a disk is read: region by region, with what the base holds there."""
 
+import struct
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
+from blake3 import blake3
 
 from agent.areas import Area, by_region, merge, total_bytes, whole_disk
 from agent.base_digests import BaseDigests
@@ -14,6 +16,8 @@ from agent.digest_words import differ
 from agent.missed_changes import MissedChanges
 from sendense.clusters import CLUSTER_BYTES, ZERO_DIGEST
 from sendense.v1 import backup_pb2
+
+PLAN_DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,26 @@ class ReadPlan:
     @property
     def bytes_planned(self) -> int:
         return total_bytes(self.areas)
+
+    def digest(self, capacity_bytes: int) -> bytes:
+        """BLAKE3 of what decides which clusters an upload sends (16 bytes).
+
+        Which base it is the hub knows better: it compares that itself.
+        """
+        facts = (int(self.method), int(self.base is not None), capacity_bytes)
+        bounds = np.array([(area.start, area.length) for area in self.areas], "<i8")
+        packed = struct.pack("<3q", *facts) + bounds.tobytes()
+        return blake3(packed).digest(PLAN_DIGEST_BYTES)
+
+    def behind(self, cluster: int) -> Self:
+        """What is left of the plan behind this cluster."""
+        start = (cluster + 1) * CLUSTER_BYTES
+        left = [
+            Area(max(area.start, start), area.end - max(area.start, start))
+            for area in self.areas
+            if area.end > start
+        ]
+        return replace(self, areas=left)
 
     def regions(self) -> Regions:
         """Reads in ascending order, all of `areas`; the same at each call.

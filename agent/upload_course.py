@@ -13,7 +13,10 @@ from agent.bounded_queue import QueueClosed
 from agent.errors import HubMisbehaved, UploadStalled
 from agent.hub_errors import hub_error
 from agent.patience import Patience
+from agent.read_plan import ReadPlan
+from agent.sent_layer import SentLayer, UploadStart
 from sendense.v1 import upload_pb2 as pb
+from shared.fail_points import fail_point
 
 LOOK_S: Final = 1.0
 
@@ -21,22 +24,27 @@ LOOK_S: Final = 1.0
 class UploadCourse:
     """Shared by the threads of one upload; thread-safe. The first error, or the seal, ends it."""
 
-    def __init__(self, disk_index: int, patience: Patience) -> None:
+    def __init__(
+        self,
+        disk_index: int,
+        patience: Patience,
+        layer: SentLayer,
+        plan: ReadPlan,
+        capacity_bytes: int,
+    ) -> None:
         self._disk_index = disk_index
         self._patience = patience
+        self._layer = layer
+        self._plan = plan
+        self._capacity = capacity_bytes
         self._changed = threading.Condition()  # guards what follows
         self._error: BaseException | None = None
         self._sealed: pb.UploadSealed | None = None
         self._answered = False
-        self._opened = False
+        self._start: UploadStart | None = None
         self._finished = False
         self._window = AckWindow()
         self._hub_owes_since: float | None = None
-
-    @property
-    def sent_frames(self) -> int:
-        with self._changed:
-            return self._window.sent_frames
 
     def fail(self, error: BaseException) -> None:
         """End the upload with this error unless it has ended already. Never blocks."""
@@ -68,17 +76,21 @@ class UploadCourse:
                 self._check_deadline(time.monotonic())
                 self._changed.wait(LOOK_S)
 
+    # The reading and the sending thread's.
+
+    def wait_opened(self) -> UploadStart:
+        """Where the upload begins. Raises QueueClosed when it ends first."""
+        with self._changed:
+            self._wait_until(lambda: self._start is not None)
+            assert self._start is not None
+            return self._start
+
     # The sending thread's.
 
     def opening(self) -> None:
         """The upload is asked for."""
         with self._changed:
             self._hub_owes()
-
-    def wait_opened(self) -> None:
-        """Raises QueueClosed when the upload ends first."""
-        with self._changed:
-            self._wait_until(lambda: self._opened)
 
     def sending(self, payload_bytes: int) -> None:
         """A frame goes out, as soon as the window has room. Raises QueueClosed, see `wait_opened`."""
@@ -106,9 +118,11 @@ class UploadCourse:
         with self._changed:
             match answer.WhichOneof("part"):
                 case "opened":
-                    self._opened = True
+                    self._begin(answer.opened)
                 case "ack":
                     self._window.acknowledged(answer.ack.durable_frames)
+                    self._layer.durable_through(answer.ack.durable_through_cluster)
+                    fail_point("agent.upload.acknowledged")
                 case "sealed":
                     # Before any frame: the layer was sealed by an earlier call.
                     if not self._finished and self._answered:
@@ -117,6 +131,7 @@ class UploadCourse:
                         )
                     if self._error is None:
                         self._sealed = answer.sealed
+                        fail_point("agent.upload.sealed")
                 case _:
                     pass
             self._answered = True
@@ -125,6 +140,13 @@ class UploadCourse:
             self._changed.notify_all()
 
     # Inside the lock.
+
+    def _begin(self, opened: pb.UploadOpened) -> None:
+        if self._start is not None:
+            raise HubMisbehaved(f"it opened the upload of disk {self._disk_index} twice")
+        self._start = self._layer.open(opened, self._plan, self._capacity)
+        self._window = AckWindow(self._start.durable.frames)
+        fail_point("agent.upload.opened")
 
     def _hub_owes(self) -> None:
         """The hub has something to answer from now on, if it had not before."""

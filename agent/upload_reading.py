@@ -11,7 +11,8 @@ from agent.areas import EXTENT_BYTES, Area, split_extents
 from agent.bounded_queue import BoundedQueue
 from agent.disk_reads import DiskReads
 from agent.pipeline import EncoderPool
-from agent.read_plan import ReadPlan, Regions
+from agent.read_plan import Regions
+from agent.sent_layer import UploadStart
 from sendense.clusters import DIGEST_BYTES, ZERO_DIGEST, cluster_count
 from sendense.codec import EncodedClusters
 
@@ -34,19 +35,23 @@ class Encoding:
 class UploadReading:
     """Reads what a plan says into `encoded`. `run` in a thread of its own; others may look at the counts."""
 
-    def __init__(self, reads: DiskReads, plan: ReadPlan, encoders: EncoderPool) -> None:
+    def __init__(self, reads: DiskReads, encoders: EncoderPool) -> None:
         self._reads = reads
-        self._plan = plan
         self._encoders = encoders
         self.encoded = BoundedQueue[Encoding](EXTENTS_IN_FLIGHT)
         self.bytes_read = 0
+        """What need not be read again included."""
         self.zeros_unchanged_bytes = 0
         """Of them: holes that were holes in the base, and went to no encoder."""
 
-    def run(self) -> None:
-        """Raises what reading and the plan's regions do, QueueClosed when nobody takes any more."""
+    def run(self, start: UploadStart) -> None:
+        """Read what is not durable yet.
+
+        Raises what reading and the plan's regions do, QueueClosed when nobody takes any more.
+        """
+        self.bytes_read = start.bytes_skipped
         base_digests: deque[bytes | None] = deque()
-        with closing(self._plan.regions()) as regions:
+        with closing(start.plan.regions()) as regions:
             for extent in self._reads.read(_areas(regions, base_digests)):
                 held = base_digests.popleft()
                 area = Area(extent.offset, len(extent.data))

@@ -7,11 +7,12 @@ from typing import Final
 from agent.bounded_queue import QueueEnded
 from agent.pipeline import FrameBuilder
 from agent.read_plan import ReadPlan
+from agent.sent_layer import SentLayer, guest_bytes
 from agent.upload_course import UploadCourse
 from agent.upload_reading import Encoding, UploadReading
-from sendense.clusters import CLUSTER_BYTES
 from sendense.codec import EncodedClusters
 from sendense.v1 import upload_pb2 as pb
+from shared.fail_points import fail_point
 
 PROGRESS_INTERVAL_S: Final = 0.25
 # A disk that moved may wait long for the other host's connections: the hub is told that
@@ -30,19 +31,21 @@ class UploadSending:
         plan: ReadPlan,
         reading: UploadReading,
         course: UploadCourse,
+        layer: SentLayer,
+        capacity_bytes: int,
     ) -> None:
         self._job_id = job_id
-        self._disk_index = disk_index
+        self.disk_index = disk_index
         self._plan = plan
         self._reading = reading
         self._course = course
-        self.cluster_count = 0
-        self.payload_bytes = 0
+        self._layer = layer
+        self._capacity = capacity_bytes
         self._bytes_unchanged = 0
 
     @property
     def bytes_unchanged(self) -> int:
-        """Guest bytes that were read and are those of the base."""
+        """Guest bytes that were read, also by earlier calls, and are those of the base."""
         return self._bytes_unchanged + self._reading.zeros_unchanged_bytes
 
     def requests(self) -> Iterator[pb.UploadDiskRequest]:
@@ -50,7 +53,7 @@ class UploadSending:
         with self._course.failing():
             self._course.opening()
             yield pb.UploadDiskRequest(open=self._open())
-            self._course.wait_opened()
+            self._bytes_unchanged = self._course.wait_opened().bytes_unchanged
             builder = FrameBuilder()
             reported_bytes, reported_at = 0, time.monotonic()
             while True:
@@ -61,6 +64,7 @@ class UploadSending:
                 if encoding is not None:
                     for batch in builder.add(self._encoded(encoding)):
                         yield self._frame(batch)
+                        fail_point("agent.upload.frame_sent")
                 now, bytes_read = time.monotonic(), self._reading.bytes_read
                 interval_s = SIGN_OF_LIFE_S if bytes_read == reported_bytes else PROGRESS_INTERVAL_S
                 if now - reported_at >= interval_s:
@@ -68,25 +72,32 @@ class UploadSending:
                     yield pb.UploadDiskRequest(progress=pb.UploadProgress(bytes_read=bytes_read))
             for batch in builder.finish():
                 yield self._frame(batch)
+                fail_point("agent.upload.frame_sent")
             self._course.finishing()
+            fail_point("agent.upload.finishing")
             yield pb.UploadDiskRequest(finish=self._finish())
 
     def _open(self) -> pb.UploadOpen:
         return pb.UploadOpen(
             job_id=self._job_id,
-            disk_index=self._disk_index,
+            disk_index=self.disk_index,
             bytes_planned=self._plan.bytes_planned,
             full_instead=bool(self._plan.full_reason),
             full_reason=self._plan.full_reason,
             read_method=self._plan.method,
             read_reason=self._plan.reason,
             sampling=self._plan.sampling,
+            plan_digest=self._plan.digest(self._capacity),
+            payload_bytes_sent=self._layer.payload_bytes_sent,
         )
 
     def _encoded(self, encoding: Encoding) -> EncodedClusters:
         batch = encoding.batch.result(ENCODING_S)
         if encoding.compared:
-            self._bytes_unchanged += encoding.area.length - _guest_bytes(batch, encoding.area.end)
+            last = batch.last_cluster if len(batch) else -1
+            self._bytes_unchanged += encoding.area.length - guest_bytes(
+                len(batch), last, encoding.area.end
+            )
             if self._plan.missed is not None:
                 self._plan.missed.compared(batch.numbers)
         return batch
@@ -95,24 +106,18 @@ class UploadSending:
         """The batch as a request, once the window has room for it."""
         frame = batch.to_frame()
         self._course.sending(batch.payload_bytes)
-        self.cluster_count += len(batch)
-        self.payload_bytes += batch.payload_bytes
+        self._layer.sending(batch)
         return pb.UploadDiskRequest(frame=frame)
 
     def _finish(self) -> pb.UploadFinish:
+        sent = self._layer.sent
+        self._layer.bytes_read = self._reading.bytes_read
+        self._layer.bytes_unchanged = self.bytes_unchanged
         return pb.UploadFinish(
-            frame_count=self._course.sent_frames,
-            cluster_count=self.cluster_count,
-            payload_bytes=self.payload_bytes,
-            bytes_read=self._reading.bytes_read,
-            bytes_unchanged=self.bytes_unchanged,
+            frame_count=sent.frames,
+            cluster_count=sent.clusters,
+            payload_bytes=sent.payload_bytes,
+            bytes_read=self._layer.bytes_read,
+            bytes_unchanged=self._layer.bytes_unchanged,
             clusters_missed=self._plan.missed.count if self._plan.missed is not None else 0,
         )
-
-
-def _guest_bytes(batch: EncodedClusters, end: int) -> int:
-    """Bytes of the batch's clusters before byte `end`, which may lie in the last one."""
-    if not len(batch):
-        return 0
-    beyond = max(0, (batch.last_cluster + 1) * CLUSTER_BYTES - end)
-    return len(batch) * CLUSTER_BYTES - beyond
