@@ -40,6 +40,19 @@ def require_sealed(session: Session, job_id: str) -> BackupJob:
     return job
 
 
+def record_read(session: Session, job_id: str, now: datetime) -> bool:
+    """Every disk is sealed and the snapshot stood until then. False when that was known.
+
+    Raises JobNotFound, JobEnded, ProtocolViolation naming the disks that are not sealed.
+    """
+    job = require_sealed(session, job_id)
+    if job.status is Status.COMPLETED or job.read_at is not None:
+        return False
+    job.read_at = now
+    session.flush()
+    return True
+
+
 def complete_job(
     session: Session, job_id: str, *, warnings: Sequence[WarningFacts], now: datetime
 ) -> bool:

@@ -31,7 +31,7 @@ def end_job(
 
     `event` is FAILED or CANCELLED. `with_files`: what it wrote is noted for
     removal. A warning of changes that tracking missed makes the VM's tracking
-    distrusted. False when the job had ended before: only warnings, and what follows
+    distrusted. False when the job had ended before: only new warnings, and what follows
     from them, are recorded then.
     Raises JobNotFound.
     """
@@ -42,11 +42,13 @@ def end_job(
     missed = tells_of_a_miss(warnings)
     context_ids = lock_trust(session, job_id, missed=missed)
     job = find_job(session, job_id)
-    if warnings:
+    # An agent repeats what it was not seen to be answered: a warning is recorded once.
+    new = [warning for warning in warnings if warning not in job.warnings]
+    if new:
         session.execute(
             update(BackupJob)
             .where(BackupJob.id == job_id)
-            .values(warnings=[*job.warnings, *warnings])
+            .values(warnings=[*job.warnings, *new])
             .execution_options(synchronize_session=False)
         )
     if missed:
@@ -159,24 +161,39 @@ class LiveJob:
     site: str
     status: Status
     is_sealed: bool  # every disk of it
+    is_read: bool  # so it is, and its snapshot stood until then
+    cancel_reason: str | None  # None: nobody wants its end
 
 
-def live_jobs(session: Session) -> list[LiveJob]:
-    """All jobs that have not ended, oldest first."""
+def live_jobs(session: Session, site: str | None = None) -> list[LiveJob]:
+    """Jobs that have not ended, oldest first; of one site or of all."""
+    wanted: list[ColumnElement[bool]] = [BackupJob.status.in_(LIVE)]
+    if site is not None:
+        wanted.append(VmBackupContext.site == site)
     unsealed = (
         exists()
         .where(BackupDisk.backup_job_id == BackupJob.id, BackupDisk.sealed_at.is_(None))
         .correlate(BackupJob)
     )
     rows = session.execute(
-        select(BackupJob.id, VmBackupContext.site, BackupJob.status, unsealed)
+        select(
+            *(BackupJob.id, VmBackupContext.site, BackupJob.status, unsealed),
+            *(BackupJob.read_at, BackupJob.cancel_requested_at, BackupJob.cancel_reason),
+        )
         .join(VmBackupContext, VmBackupContext.context_id == BackupJob.vm_backup_context_id)
-        .where(BackupJob.status.in_(LIVE))
+        .where(*wanted)
         .order_by(BackupJob.created_at, BackupJob.id)
     ).all()
     return [
-        LiveJob(job_id, site, status, is_sealed=status is Status.RUNNING and not waits)
-        for job_id, site, status, waits in rows
+        LiveJob(
+            job_id=job_id,
+            site=of_site,
+            status=status,
+            is_sealed=status is Status.RUNNING and not waits,
+            is_read=status is Status.RUNNING and not waits and read_at is not None,
+            cancel_reason=None if cancelled_at is None else reason or "",
+        )
+        for job_id, of_site, status, waits, read_at, cancelled_at, reason in rows
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -12,8 +13,11 @@ from hub.catalog.contexts import lock_context_of
 from hub.catalog.gone_disks import gone_disks
 from hub.catalog.models import BackupDisk, BackupJob, WarningFacts
 from hub.catalog.queries import find_job
-from hub.errors import JobEnded, NoDisks, ProtocolViolation
+from hub.errors import JobEnded, NoDisks, ProtocolViolation, SnapshotChanged
 from hub.jobs.states import BackupType, Consistency, Event, ReadMethod, Status, sources, target
+
+# Of a disk, while its job is read from one snapshot.
+SAME_FACTS: Final = ("vmware_disk_key", "disk_uuid", "capacity_bytes", "change_id")
 
 
 def open_job(
@@ -30,19 +34,21 @@ def open_job(
 ) -> list[BackupDisk]:
     """Insert the disks' rows with their bases and move the job to running.
 
-    Repeating it returns the rows that are there. Raises JobNotFound, JobEnded,
-    NoDisks, ProtocolViolation.
+    Repeating it with the same snapshot returns the rows that are there. Raises JobNotFound,
+    JobEnded, NoDisks, ProtocolViolation, SnapshotChanged.
     """
     # A base that is chosen here cannot be deleted before the row that needs it is there.
     lock_context_of(session, job_id)
     job = find_job(session, job_id)
     if job.status is Status.RUNNING:
-        return _rows(session, job_id)
+        rows = _rows(session, job_id)
+        _require_same(job, rows, disks, snapshot)
+        return rows
     if job.status is not Status.PENDING:
         raise JobEnded(job_id, job.status)
     _check(job, disks)
     last_job = last_completed_job(session, job.vm_backup_context_id)
-    rows: list[BackupDisk] = []
+    rows = []
     told: list[WarningFacts] = list(warnings)
     for disk in sorted(disks, key=lambda d: d.disk_index):
         choice = _choice(session, job, last_job, disk, other_snapshots, layer_problem)
@@ -108,6 +114,38 @@ def compared_warning(label: str, reason: str) -> WarningFacts:
         "message": f"{label} is read in full and compared with the last backup: {reason}",
         "disk_label": label,
     }
+
+
+def _require_same(
+    job: BackupJob, rows: Sequence[BackupDisk], disks: Sequence[FrozenDisk], snapshot: str
+) -> None:
+    """Raises SnapshotChanged unless the snapshot is the one that the rows are of."""
+    if snapshot != job.snapshot:
+        raise SnapshotChanged(job.id, f"it began with the snapshot {job.snapshot}, not {snapshot}")
+    began = {row.disk_index: _frozen(row) for row in rows}
+    told = {disk.disk_index: disk for disk in disks}
+    if began.keys() != told.keys() or len(told) != len(disks):
+        raise SnapshotChanged(
+            job.id, f"it began with the disks {sorted(began)}, not {sorted(told)}"
+        )
+    for index, disk in began.items():
+        for fact in SAME_FACTS:
+            before, now = getattr(disk, fact), getattr(told[index], fact)
+            if before != now:
+                raise SnapshotChanged(
+                    job.id, f"{fact} of disk {index} of its snapshot was {before} and is {now}"
+                )
+
+
+def _frozen(row: BackupDisk) -> FrozenDisk:
+    return FrozenDisk(
+        disk_index=row.disk_index,
+        vmware_disk_key=row.vmware_disk_key,
+        disk_uuid=row.disk_uuid,
+        label=row.label,
+        capacity_bytes=row.capacity_bytes,
+        change_id=row.disk_change_id,
+    )
 
 
 def _check(job: BackupJob, disks: Sequence[FrozenDisk]) -> None:

@@ -61,19 +61,28 @@ class AgentDirectory:
         self._sites: dict[str, _Site] = {}
         self._closed: SendenseError | None = None
 
-    def join(self, link: AgentLink, now: datetime) -> None:
+    def join(self, link: AgentLink, now: datetime) -> AgentLink | None:
         """The agent of `link.site` is connected from now on.
 
+        Returns the link that it replaces: an earlier one of the same run of the agent.
         Raises SiteTaken, and what the directory was closed with.
         """
         with self._lock:
             if self._closed is not None:
                 raise self._closed
             site = self._sites.setdefault(link.site, _Site())
-            if site.link is not None and site.link is not link:
-                raise SiteTaken(link.site, site.link.hostname)
+            before = site.link
+            if before is not None and (not link.run_id or before.run_id != link.run_id):
+                raise SiteTaken(link.site, before.hostname)
             site.link = link
             site.last_seen_at = now
+            return before
+
+    def is_current(self, link: AgentLink) -> bool:
+        """Whether the link is its site's, and was not replaced."""
+        with self._lock:
+            site = self._sites.get(link.site)
+            return site is not None and site.link is link
 
     def leave(self, link: AgentLink) -> None:
         """The link ended; another agent may serve the site."""
@@ -110,23 +119,27 @@ class AgentDirectory:
 
     def send(self, site: str, command: agent_session_pb2.SessionResponse) -> bool:
         """Hand a command to the site's agent. False when it is away."""
-        with self._lock:
-            known = self._sites.get(site)
-            link = known.link if known is not None else None
+        link = self._link(site)
         return link is not None and link.send(command)
+
+    def jobs_in_parallel(self, site: str) -> int:
+        """How many jobs the site's agent runs at a time; 0: it is away, or has not told."""
+        link = self._link(site)
+        return 0 if link is None else link.jobs_in_parallel
+
+    def keeps_jobs(self, site: str) -> bool:
+        """Whether the site's agent is connected and can be asked to resume a job."""
+        link = self._link(site)
+        return link is not None and link.keeps_jobs
 
     def serves(self, site: str, job_id: str) -> bool:
         """Whether the job was given to the session that the site has now."""
-        with self._lock:
-            known = self._sites.get(site)
-            link = known.link if known is not None else None
+        link = self._link(site)
         return link is not None and link.serves(job_id)
 
     def works_on(self, site: str, job_id: str) -> bool:
         """Whether the site's agent is connected and says that it is at work on its job."""
-        with self._lock:
-            known = self._sites.get(site)
-            link = known.link if known is not None else None
+        link = self._link(site)
         return link is not None and link.works_on(job_id)
 
     def job_ended(self, job_id: str) -> None:
@@ -207,6 +220,11 @@ class AgentDirectory:
             link.close(error)
         with self._lock:
             self._left.wait_for(lambda: not self._links(), timeout_s)
+
+    def _link(self, site: str) -> AgentLink | None:
+        with self._lock:
+            known = self._sites.get(site)
+            return None if known is None else known.link
 
     def _links(self) -> list[AgentLink]:
         return [site.link for site in self._sites.values() if site.link is not None]

@@ -23,6 +23,10 @@ class AgentLink:
         self.site = ""
         self.hostname = ""
         self.agent_id = ""
+        self.run_id = ""
+        self.keeps_jobs = False
+        self.jobs_in_parallel = 0  # not told
+        self._registered = False
         self._queue: queue.Queue[pb.SessionResponse] = queue.Queue(MAX_QUEUED_COMMANDS)
         self._wake = threading.Condition()
         self._closed = False
@@ -33,28 +37,41 @@ class AgentLink:
         self._seen_at = time.monotonic()
 
     def send(self, command: pb.SessionResponse) -> bool:
-        """Queue a command. False when the link is closed or the agent takes none."""
+        """Queue a command. False when the link is closed or the agent takes none.
+
+        Nothing is taken before `registered` is.
+        """
+        kind = command.WhichOneof("command")
         with self._wake:
-            if self._closed:
+            if self._closed or not (self._registered or kind == "registered"):
                 return False
             try:
                 self._queue.put_nowait(command)
             except queue.Full:
                 return False
-            if command.WhichOneof("command") == "start_job":
+            self._registered = True
+            if kind == "start_job":
                 self._jobs.add(command.start_job.job_id)
+            elif kind == "resume_job":
+                self._jobs.add(command.resume_job.start.job_id)
             self._wake.notify_all()
             return True
+
+    def take(self, job_id: str) -> None:
+        """The agent holds the job since an earlier session of its run."""
+        with self._wake:
+            self._jobs.add(job_id)
 
     def serves(self, job_id: str) -> bool:
         """Whether the job was given to this session and has not ended."""
         with self._wake:
             return job_id in self._jobs
 
-    def named(self, job_ids: Iterable[str]) -> None:
-        """The jobs that the agent is at work on, all of them; others than its own do not count."""
+    def named(self, job_ids: Iterable[str]) -> frozenset[str]:
+        """The jobs that the agent is at work on, all of them; returns those that are its own."""
         with self._wake:
             self._at_work = frozenset(self._jobs.intersection(job_ids))
+            return self._at_work
 
     def works_on(self, job_id: str) -> bool:
         """Whether the agent named the job when it last named any."""
@@ -65,6 +82,7 @@ class AgentLink:
         """Nothing more is to be done for the job."""
         with self._wake:
             self._jobs.discard(job_id)
+            self._at_work -= {job_id}
 
     def close(self, error: SendenseError | None = None) -> None:
         """End the session, with an error or without. The first close decides."""
@@ -73,6 +91,11 @@ class AgentLink:
                 self._closed = True
                 self._error = error
                 self._wake.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is taken, nor to be taken from it."""
+        return self._closed
 
     @property
     def error(self) -> SendenseError | None:

@@ -1,6 +1,7 @@
 """Completion of a job: its facts beside the layers, then one transaction."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -12,7 +13,15 @@ from hub.jobs.parts import Parts
 from hub.jobs.removals import files_turn
 from hub.jobs.repositories import open_repository
 from hub.jobs.states import Status
+from shared.errors import SendenseError
+from shared.fail_points import fail_point
 
+REMOVAL_UNKNOWN: Final[WarningFacts] = {
+    "code": "SNAPSHOT_REMOVAL_UNKNOWN",
+    "message": "the agent never told whether it removed the backup's snapshot: "
+    "look for a snapshot of this job at the VM",
+    "disk_label": "",
+}
 _log = structlog.get_logger(__name__)
 
 
@@ -30,10 +39,27 @@ def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts])
             facts = job_facts(job, warnings)
             repository = open_repository(job.context.repository)
             repository.write_job_facts(job.vm_backup_context_id, job_id, facts)
+            fail_point("hub.complete.facts_written")
     if job.status is Status.COMPLETED:
         parts.board.changed(job_id)
     else:
         record_completion(parts, job_id, warnings)
+
+
+def complete_left(parts: Parts, job_id: str) -> bool:
+    """Complete a job that was read, and whose agent does not say how the rest went.
+
+    False when it cannot be done now, which is logged. Raises nothing.
+    """
+    try:
+        complete_backup(parts, job_id, [REMOVAL_UNKNOWN])
+    except SendenseError as error:
+        _log.warning("left_job_not_completed", job_id=job_id, error=str(error))
+        return False
+    except Exception:  # noqa: BLE001 - whoever asks goes on with other jobs
+        _log.exception("left_job_not_completed", job_id=job_id)
+        return False
+    return True
 
 
 def sealed_job(parts: Parts, job_id: str) -> BackupJob:
@@ -46,6 +72,7 @@ def record_completion(parts: Parts, job_id: str, warnings: Sequence[WarningFacts
     """Commit that the job is a restore point; its facts are written. Raises as `sealed_job`."""
     # False also when a commit was repeated whose answer had been lost: all hear of it the same.
     _record(parts, job_id, warnings)
+    fail_point("hub.complete.committed")
     job_over(parts, job_id, Status.COMPLETED)
     _log.info("job_completed", job_id=job_id)
 

@@ -15,16 +15,18 @@ from hub.errors import (
     JobEnded,
     JobNotFound,
 )
+from hub.jobs import dispatch
 from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.removals import begin_removals
 from hub.jobs.states import LIVE, Event, Status, target
 from sendense.v1 import agent_session_pb2 as pb
 from shared.errors import SendenseError
+from shared.fail_points import fail_point
 
-# An agent that was told to end a job removes its snapshot first, and a large
-# delta takes minutes to consolidate.
-ANSWER_TIMEOUT_S: Final = 600.0
+# The hub does not wait for the snapshot's removal, which may take minutes: what the agent
+# tells of it later is recorded with the job that has ended.
+ANSWER_TIMEOUT_S: Final = 4.0
 _log = structlog.get_logger(__name__)
 
 
@@ -46,6 +48,7 @@ def end_job(
     # Whoever watches is told first: nothing after it can keep the news back.
     if not end_rows(parts, job_id, event, error, warnings=warnings, with_files=True):
         return False
+    fail_point("hub.end.rows_ended")
     try:
         parts.uploads.abort_job(job_id, JobEnded(job_id, target(event)))
         begin_removals(parts)
@@ -79,12 +82,16 @@ def end_rows(
 
 
 def job_over(parts: Parts, job_id: str, status: Status) -> None:
-    """The end of a job is committed: its timers and numbers go, its watchers are told."""
+    """The end of a job is committed: its timers and numbers go, its watchers are told, and
+    another one may take its place."""
     parts.deadlines.stop(job_id)
+    parts.leases.end(job_id)
+    parts.queue.done(job_id)
     parts.agents.job_ended(job_id)
     parts.board.forget(job_id)
     parts.board.changed(job_id)
     parts.metrics.jobs_ended.labels(status).inc()
+    dispatch.hand_out(parts)
 
 
 def end_or_owe(parts: Parts, job_id: str, event: Event, error: SendenseError) -> bool:
@@ -139,11 +146,22 @@ def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
     job = _request_cancel(parts, job_id, reason)
     if job.status in LIVE:
         _log.info("job_cancel_requested", job_id=job_id, why=reason)
-        why = Cancelled(reason or "by request")
-        ask_to_end(parts, job.context.site, job_id, event=Event.CANCELLED, error=why)
+        cancel_live(parts, job.context.site, job_id, reason)
         parts.board.changed(job_id)
     with parts.catalog.read() as session:
         return find_job(session, job_id, with_disks=True)
+
+
+def cancel_live(parts: Parts, site: str, job_id: str, reason: str) -> None:
+    """End a job as somebody wants it: by its agent, or at once if no agent holds it.
+
+    Raises nothing.
+    """
+    why = Cancelled(reason or "by request")
+    if dispatch.withdraw(parts, job_id) or not parts.agents.serves(site, job_id):
+        end_or_owe(parts, job_id, Event.CANCELLED, why)
+    else:
+        ask_to_end(parts, site, job_id, event=Event.CANCELLED, error=why)
 
 
 @retry_catalog

@@ -23,11 +23,6 @@ class Leases:
         self._lock = threading.Lock()
         self._renewed_at: dict[str, float] = {}
 
-    @property
-    def lease_s(self) -> float:
-        """How long a lease lasts without a sign of life."""
-        return self._lease_s
-
     def begin(self, job_id: str) -> None:
         """The job is an agent's, or may become one's again, from now on."""
         with self._lock:

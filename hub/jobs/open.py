@@ -16,6 +16,7 @@ from hub.jobs.repositories import layer_base, open_repository
 from hub.jobs.states import BackupType, Consistency, ReadMethod, Status
 from hub.repository import Repository
 from shared.errors import SendenseError
+from shared.fail_points import fail_point
 
 # Another job became the last one meanwhile.
 NOT_CHECKED: Final = "the layer of the last backup was not checked in time"
@@ -44,8 +45,8 @@ def open_backup(
 ) -> list[DiskToRead]:
     """What each of the disks, in the order of their indexes, is read by.
 
-    Repeating it answers the same. Raises JobNotFound, JobEnded, NoDisks,
-    ProtocolViolation, RepositoryUnusable.
+    Repeating it answers as the rows are by then. Raises JobNotFound, JobEnded, NoDisks,
+    ProtocolViolation, SnapshotChanged, RepositoryUnusable.
     """
     with parts.catalog.read() as session:
         job = find_job(session, job_id)
@@ -79,6 +80,7 @@ def open_backup(
             return [_to_read(row) for row in rows]
 
     plan = record()
+    fail_point("hub.open.committed")
     _log.info(
         "job_opened",
         job_id=job_id,

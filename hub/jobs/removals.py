@@ -21,6 +21,7 @@ from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
 from hub.repository import Repository
 from shared.errors import SendenseError
+from shared.fail_points import fail_point
 
 # A caller hears by then what is still to be removed; the removal goes on.
 BUDGET_S: Final = 20.0
@@ -123,6 +124,7 @@ def _remove(parts: Parts, repository: Repository, removal: Removal) -> None:
         repository.remove_job(context_id, job_id)
     else:
         repository.remove_layer_file(removal.path)
+    fail_point("hub.removal.files_removed")
     _log.info("files_removed", job_id=removal.job_id, path=removal.path)
     with parts.catalog.write() as session:
         rules.removal_done(session, removal)

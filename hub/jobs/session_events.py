@@ -4,31 +4,34 @@ An event of one job never ends the session: a job that cannot go on is failed
 and the agent told to clean up. Only a broken protocol does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
 import structlog
 
 from hub.catalog.bases import FrozenDisk
+from hub.catalog.complete_job import record_read
 from hub.catalog.models import MAX_TEXT_CHARS, WarningFacts
 from hub.catalog.queries import find_job
-from hub.errors import AgentReported, JobEnded, JobNotFound, ProtocolViolation
+from hub.errors import AgentReported, CatalogUnavailable, JobEnded, JobNotFound, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.complete import complete_backup
-from hub.jobs.end import agent_gave_up, fail_job, tell_to_cancel
+from hub.jobs.end import agent_gave_up, end_rows, fail_job, tell_to_cancel
 from hub.jobs.kept_inventories import take_inventory
 from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts
 from hub.jobs.read_methods import READ_METHOD
-from hub.jobs.states import Consistency, ReadMethod
+from hub.jobs.states import LIVE, Consistency, Event, ReadMethod, Status
 from sendense.v1 import agent_session_pb2 as pb
 from sendense.v1 import backup_pb2
 from shared.errors import SendenseError
+from shared.fail_points import fail_point
 
 MAX_WARNINGS: Final = 100
-MAX_SNAPSHOTS: Final = 100
+# After them the agent has nothing more to tell of a job.
+LAST_EVENTS: Final = ("job_uploaded", "job_failed")
 _log = structlog.get_logger(__name__)
 
 CONSISTENCY = {
@@ -41,11 +44,13 @@ def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> N
     """Act on one event. Raises ProtocolViolation when the session must end."""
     kind = request.WhichOneof("event")
     if kind == "heartbeat":
-        link.named(request.heartbeat.job_ids)
+        parts.leases.renew(link.named(request.heartbeat.job_ids))
     elif kind == "inventory":
         take_inventory(parts, link, request.inventory)
     elif kind == "job_opened":
         _of_job(parts, link, request.job_opened.job_id, request)
+    elif kind == "job_read":
+        _of_job(parts, link, request.job_read.job_id, request)
     elif kind == "job_uploaded":
         _of_job(parts, link, request.job_uploaded.job_id, request)
     elif kind == "job_failed":
@@ -57,36 +62,73 @@ def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> N
 def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionRequest) -> None:
     kind = request.WhichOneof("event")
     try:
-        site = _site_of(parts, job_id)
+        site, _ = _site_and_status(parts, job_id)
     except JobNotFound as error:
         _log.warning("agent_named_unknown_job", site=link.site, job_id=job_id)
-        tell_to_cancel(parts, link.site, job_id, str(error))
+        if kind not in LAST_EVENTS:
+            tell_to_cancel(parts, link.site, job_id, str(error))
+        _close(link, job_id)
         return
     if site != link.site:
         raise ProtocolViolation(f"the agent of {link.site!r} told of {job_id}, of another site")
+    if link.serves(job_id):
+        parts.leases.renew([job_id])
     try:
         if kind == "job_opened":
             _opened(parts, link, request.job_opened)
+        elif kind == "job_read":
+            if _record_read(parts, job_id):
+                fail_point("hub.read.recorded")
         elif kind == "job_uploaded":
             complete_backup(parts, job_id, _warnings(request.job_uploaded.warnings))
         else:
             _failed(parts, request.job_failed)
     except JobEnded as error:
-        # It ended while the agent was at work; a failed agent needs no answer.
+        # It ended while the agent was at work.
         _log.info("agent_is_behind", job_id=job_id, reported=kind, error=str(error))
-        tell_to_cancel(parts, link.site, job_id, str(error))
+        if kind == "job_uploaded":
+            _keep_warnings(parts, job_id, _warnings(request.job_uploaded.warnings))
+        else:
+            tell_to_cancel(parts, link.site, job_id, str(error))
     except SendenseError as error:
+        if link.keeps_jobs and isinstance(error, CatalogUnavailable):
+            # Nothing is lost by it: the agent registers again, and repeats the event.
+            raise
         _log.warning("job_event_failed", job_id=job_id, reported=kind, error=str(error))
         fail_job(parts, link.site, job_id, error)
     except Exception:  # noqa: BLE001 - a defect costs the job, not the session
         _log.exception("job_event_failed_unexpectedly", job_id=job_id, reported=kind)
         fail_job(parts, link.site, job_id, SendenseError())
+    _, status = _site_and_status(parts, job_id)
+    if status in LIVE or (status is Status.COMPLETED and kind == "job_read"):
+        return  # the agent has more to tell of it, or the end could not be recorded yet
+    _close(link, job_id)
+    if kind == "job_uploaded":
+        fail_point("hub.complete.closed")
+
+
+def _close(link: AgentLink, job_id: str) -> None:
+    """Tell the agent that it need not repeat what it told of the job."""
+    link.send(pb.SessionResponse(job_closed=pb.JobClosed(job_id=job_id)))
 
 
 @retry_catalog
-def _site_of(parts: Parts, job_id: str) -> str:
+def _site_and_status(parts: Parts, job_id: str) -> tuple[str, Status]:
     with parts.catalog.read() as session:
-        return find_job(session, job_id).context.site
+        job = find_job(session, job_id)
+        return job.context.site, job.status
+
+
+@retry_catalog
+def _record_read(parts: Parts, job_id: str) -> bool:
+    with parts.catalog.write() as session:
+        return record_read(session, job_id, parts.now())
+
+
+def _keep_warnings(parts: Parts, job_id: str, warnings: Sequence[WarningFacts]) -> None:
+    """What the agent tells of the snapshot of a job that ended without it."""
+    error = AgentReported("", "")
+    end_rows(parts, job_id, Event.FAILED, error, warnings=warnings)
 
 
 def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
@@ -110,8 +152,9 @@ def _opened(parts: Parts, link: AgentLink, opened: pb.JobOpened) -> None:
         warnings=_warnings(opened.warnings),
     )
     disks = [_disk_plan(disk) for disk in plan]
-    # A link that is closed by now fails its jobs itself.
+    # Should the link be closed by now, the agent opens the job again in its next session.
     link.send(pb.SessionResponse(job_plan=pb.JobPlan(job_id=opened.job_id, disks=disks)))
+    fail_point("hub.open.planned")
 
 
 def _disk_plan(disk: DiskToRead) -> pb.DiskPlan:

@@ -1,25 +1,28 @@
-"""One agent's session, from its registration to the failing of what it left.
+"""One agent's session, from its registration to its end, which its jobs outlive.
 
 Two threads: the RPC's yields commands (`AgentLink.commands`); one of its own
 reads events, and alone ends what the session began, so that it happens
-exactly once however the session ends.
+exactly once however the session ends. The jobs of an agent that does not keep
+them end with it.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 import grpc
 import structlog
 
 from hub.catalog.agents import AgentFacts, record_departure, record_registration
-from hub.catalog.end_job import live_job_ids
-from hub.errors import AgentLost, HubRestarted, HubStopping, ProtocolViolation
+from hub.catalog.end_job import LiveJob, live_job_ids, live_jobs
+from hub.errors import AgentLost, HubRestarted, HubStopping, ProtocolViolation, SessionReplaced
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.end import end_or_owe
 from hub.jobs.parts import Parts
+from hub.jobs.rejoin import settle_jobs, take_jobs
 from hub.jobs.session_events import handle_event
-from hub.jobs.states import Event
+from hub.jobs.states import Event, Status
 from sendense.v1 import agent_session_pb2 as pb
 from shared.errors import InvalidArgument, SendenseError
 
@@ -57,13 +60,20 @@ def _read(
         if first is None:
             return
         with link.handling():
-            _register(parts, link, first)
+            live = _register(parts, link, first)
             joined = True
             registered = pb.SessionRegistered(
-                agent_id=link.agent_id, heartbeat_interval_s=max(1, round(heartbeat_interval_s))
+                agent_id=link.agent_id,
+                heartbeat_interval_s=max(1, round(heartbeat_interval_s)),
+                live_job_ids=[job.job_id for job in live if job.status is Status.RUNNING],
+                closes_jobs=True,
             )
             link.send(pb.SessionResponse(registered=registered))
+            settle_jobs(parts, link, live, set(first.register.job_ids))
         for request in requests:
+            if link.closed:
+                # Another session has taken over: the agent repeats there what counts.
+                break
             with link.handling():
                 parts.agents.seen(link, parts.now())
                 handle_event(parts, link, request)
@@ -81,7 +91,13 @@ def _read(
             _leave(parts, link)
 
 
-def _register(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> None:
+def _of_site(parts: Parts, site: str) -> AbstractContextManager[None]:
+    """One session of a site begins or ends at a time: what they record stays in order."""
+    return parts.turns.turn(f"the sessions of site {site}")
+
+
+def _register(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> list[LiveJob]:
+    """The site's agent is connected; its jobs that have not ended."""
     if request.WhichOneof("event") != "register":
         raise ProtocolViolation("a session begins with register")
     register = request.register
@@ -92,8 +108,9 @@ def _register(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> None
         )
     link.site = site
     link.hostname = register.hostname
-    now = parts.now()
-    parts.agents.join(link, now)
+    link.run_id = register.run_id
+    link.keeps_jobs = register.keeps_jobs
+    link.jobs_in_parallel = register.jobs_in_parallel
     facts = AgentFacts(
         site=site,
         hostname=register.hostname[:255],
@@ -103,36 +120,45 @@ def _register(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> None
         vsphere_api_type=register.vsphere.api_type[:64],
         vsphere_api_version=register.vsphere.api_version[:64],
     )
-    try:
-        with parts.catalog.write() as session:
-            link.agent_id = record_registration(session, facts, now).id
-            left = live_job_ids(session, site)
-        # What a session before this one could not end; this one never took them.
-        for job_id in left:
-            if not link.serves(job_id):
-                end_or_owe(parts, job_id, Event.FAILED, AgentLost(site))
-    except BaseException:
-        parts.agents.leave(link)
-        raise
+    now = parts.now()
+    with _of_site(parts, site):
+        replaced = parts.agents.join(link, now)
+        if replaced is not None:
+            replaced.close(SessionReplaced(site))
+        try:
+            with parts.catalog.write() as session:
+                link.agent_id = record_registration(session, facts, now).id
+                live = live_jobs(session, site)
+            take_jobs(parts, link, live, set(register.job_ids))
+        except BaseException:
+            parts.agents.leave(link)
+            raise
     parts.metrics.agents_connected.inc()
-    _log.info("agent_connected", site=site, hostname=register.hostname, version=register.version)
+    _log.info(
+        "agent_connected",
+        site=site,
+        hostname=register.hostname,
+        version=register.version,
+        jobs=len(register.job_ids),
+        replaces=replaced is not None,
+    )
+    return live
 
 
 def _leave(parts: Parts, link: AgentLink) -> None:
-    """Fail the agent's jobs, then let another agent serve the site.
+    """Let another agent serve the site; jobs that the agent does not keep fail first.
 
-    A job that is started meanwhile finds the link closed and fails itself.
+    A job that is started meanwhile finds the link closed and stays queued.
     """
-    stopping = isinstance(link.error, HubStopping)
-    why: SendenseError = HubRestarted() if stopping else AgentLost(link.site)
-    left: Sequence[str] = ()
+    failed = 0
     try:
-        with parts.catalog.read() as session:
-            left = live_job_ids(session, link.site)
-        for job_id in left:
-            end_or_owe(parts, job_id, Event.FAILED, why)
-        with parts.catalog.write() as session:
-            record_departure(session, link.site, parts.now())
+        with _of_site(parts, link.site):
+            if parts.agents.is_current(link):
+                if not link.keeps_jobs:
+                    failed = _fail_jobs(parts, link)
+                with parts.catalog.write() as session:
+                    record_departure(session, link.site, parts.now())
+            parts.agents.leave(link)
     except SendenseError as error:
         _log.error("agent_departure_not_recorded", site=link.site, error=str(error))
     except Exception:  # noqa: BLE001 - nobody above to report a defect to
@@ -140,4 +166,14 @@ def _leave(parts: Parts, link: AgentLink) -> None:
     finally:
         parts.agents.leave(link)
         parts.metrics.agents_connected.dec()
-        _log.info("agent_disconnected", site=link.site, failed_jobs=len(left))
+        _log.info("agent_disconnected", site=link.site, failed_jobs=failed)
+
+
+def _fail_jobs(parts: Parts, link: AgentLink) -> int:
+    stopping = isinstance(link.error, HubStopping)
+    why: SendenseError = HubRestarted() if stopping else AgentLost(link.site)
+    with parts.catalog.read() as session:
+        left = [job_id for job_id in live_job_ids(session, link.site) if link.serves(job_id)]
+    for job_id in left:
+        end_or_owe(parts, job_id, Event.FAILED, why)
+    return len(left)

@@ -3,10 +3,12 @@
 import queue
 import random
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import grpc
 
@@ -89,19 +91,36 @@ def raw_bytes(content: str) -> bytes:
 
 
 class FakeAgent:
-    """A session with the hub; what it answers is up to the test."""
+    """A session with the hub; what it answers is up to the test.
 
-    def __init__(self, address: str, site: str = "lab", vms: Iterable[FakeVm] = ()) -> None:
+    `more` are fields of AgentRegister: another session of the same run has the
+    `run_id` of the first, and names the jobs that it holds in `job_ids`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        site: str = "lab",
+        vms: Iterable[FakeVm] = (),
+        **more: Any,
+    ) -> None:
         self.site = site
+        register: dict[str, Any] = {"run_id": f"run-{uuid4().hex}", "keeps_jobs": True, **more}
+        self.run_id: str = register["run_id"]
         self.vms = list(vms)
         self.channel = grpc.insecure_channel(
             address, options=[("grpc.max_receive_message_length", 8 * MIB)]
         )
         self._out: queue.Queue[session_pb.SessionRequest | None] = queue.Queue()
         self._in: queue.Queue[session_pb.SessionResponse | grpc.RpcError | None] = queue.Queue()
+        self._left: deque[session_pb.SessionResponse] = deque()
         self._call = AgentSessionServiceStub(self.channel).Session(iter(self._out.get, None))
         threading.Thread(target=self._listen, daemon=True).start()
-        self.send(register=session_pb.AgentRegister(site=site, hostname="host-1", version="0.1.0"))
+        self.send(
+            register=session_pb.AgentRegister(
+                site=site, hostname="host-1", version="0.1.0", **register
+            )
+        )
 
     def _listen(self) -> None:
         try:
@@ -117,6 +136,9 @@ class FakeAgent:
 
     def next(self) -> session_pb.SessionResponse:
         """The next command. Raises the RPC's error."""
+        return self._left.popleft() if self._left else self._take()
+
+    def _take(self) -> session_pb.SessionResponse:
         answer = self._in.get(timeout=ANSWER_S)
         if isinstance(answer, grpc.RpcError):
             raise answer
@@ -132,7 +154,8 @@ class FakeAgent:
 
     def connect(self) -> "FakeAgent":
         """Registered, and the inventory is in."""
-        self.agent_id: str = self.expect("registered").agent_id
+        self.registered: session_pb.SessionRegistered = self.expect("registered")
+        self.agent_id = self.registered.agent_id
         self.report()
         return self
 
@@ -141,15 +164,24 @@ class FakeAgent:
         self.send(
             inventory=session_pb.AgentInventory(virtual_machines=[vm.message() for vm in self.vms])
         )
-        # An unknown job is answered by CancelJob, after what was sent before it.
+        # An unknown job is closed, after what was sent before it is answered. Commands
+        # that came before are left for `expect`.
         self.send(job_failed=session_pb.JobFailed(job_id="sync"))
-        assert self.expect("cancel_job").job_id == "sync"
+        while (answer := self._take()).job_closed.job_id != "sync":
+            self._left.append(answer)
 
     def expect(self, command: str) -> Any:
-        """The next command, which is this one."""
+        """The next command, which is this one. JobClosed is passed over unless it is meant."""
         answer = self.next()
+        while answer.WhichOneof("command") == "job_closed" != command:
+            answer = self.next()
         assert answer.WhichOneof("command") == command, answer
         return getattr(answer, command)
+
+    def closed(self, job_id: str) -> None:
+        """Wait until the hub closes the job; it says nothing else before."""
+        while self.expect("job_closed").job_id != job_id:
+            pass
 
     def open_job(self, job_id: str, disks: Iterable[FakeDisk], **more: Any) -> None:
         """Answer StartJob with the snapshot's disks."""

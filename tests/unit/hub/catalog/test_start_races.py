@@ -67,11 +67,16 @@ class Site:
             name="pgtest1", vmware_vm_id="vm-1", instance_uuid="uuid-1"
         )
         parts.agents.report(self.link, [vm])
+        self.link.send(
+            agent_session_pb2.SessionResponse(registered=agent_session_pb2.SessionRegistered())
+        )
 
     def told(self) -> list[agent_session_pb2.SessionResponse]:
         """All commands; the link is closed then."""
         self.link.close()
-        return list(self.link.commands(WAIT_S))
+        registered, *commands = self.link.commands(WAIT_S)
+        assert registered.WhichOneof("command") == "registered"
+        return commands
 
 
 @pytest.fixture

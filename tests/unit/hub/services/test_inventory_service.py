@@ -147,7 +147,7 @@ def test_agent_that_calls_a_vm_protected_is_not_believed(hub: RunningHub, agent:
     agent.vms = []
     agent.send(inventory=session_pb.AgentInventory(virtual_machines=[vm]))
     agent.send(job_failed=session_pb.JobFailed(job_id="sync"))
-    agent.expect("cancel_job")
+    agent.closed("sync")
     (found,) = listed(hub)
     assert (found.is_protected, found.last_backup_id) == (False, "")
     assert not found.HasField("last_backup_at")

@@ -37,7 +37,7 @@ def report(agent: FakeAgent, *vms: pb.VirtualMachine) -> None:
     """As an agent does; returns when the hub has taken it."""
     agent.send(inventory=session_pb.AgentInventory(virtual_machines=vms))
     agent.send(job_failed=session_pb.JobFailed(job_id="sync"))
-    agent.expect("cancel_job")
+    agent.closed("sync")
 
 
 def vm_with(

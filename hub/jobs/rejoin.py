@@ -1,0 +1,59 @@
+"""What becomes of a site's jobs when its agent registers.
+
+Those that the agent names are its own from then on. Of the others, one that was never
+opened is queued, one that was read is completed, and any other is to be resumed.
+"""
+
+from collections.abc import Collection, Sequence
+
+from hub.catalog.end_job import LiveJob
+from hub.catalog.queries import find_job
+from hub.errors import AgentLost
+from hub.jobs import dispatch
+from hub.jobs.agent_link import AgentLink
+from hub.jobs.complete import complete_left
+from hub.jobs.end import cancel_live, end_or_owe, tell_to_cancel
+from hub.jobs.parts import Parts
+from hub.jobs.resume import resume
+from hub.jobs.states import Event, Status
+
+
+def take_jobs(
+    parts: Parts, link: AgentLink, live: Sequence[LiveJob], named: Collection[str]
+) -> None:
+    """Note whose the jobs are, before the link takes any command. Raises CatalogUnavailable."""
+    for job in live:
+        if job.job_id in named:
+            link.take(job.job_id)
+            parts.leases.begin(job.job_id)
+            with parts.catalog.read() as session:
+                dispatch.took(parts, find_job(session, job.job_id))
+        elif job.status is Status.PENDING and job.cancel_reason is None:
+            dispatch.enqueue(parts, job.job_id)
+    link.named(named)
+
+
+def settle_jobs(
+    parts: Parts, link: AgentLink, live: Sequence[LiveJob], named: Collection[str]
+) -> None:
+    """Tell the agent what is to be done, and do what needs none. Raises nothing."""
+    site = link.site
+    for job_id in sorted(set(named) - {job.job_id for job in live}):
+        tell_to_cancel(parts, site, job_id, f"backup job {job_id} has ended, or is unknown")
+    for job in live:
+        if job.cancel_reason is not None:
+            cancel_live(parts, site, job.job_id, job.cancel_reason)
+        elif job.job_id not in named and job.status is Status.RUNNING:
+            _settle_left(parts, link, job)
+    dispatch.hand_out(parts)
+
+
+def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
+    if job.is_read and complete_left(parts, job.job_id):
+        return
+    if link.keeps_jobs:
+        # Should it not be sent or not be heeded, the reaper sends it again.
+        resume(parts, link.site, job.job_id)
+        parts.leases.begin(job.job_id)
+    else:
+        end_or_owe(parts, job.job_id, Event.FAILED, AgentLost(link.site))
