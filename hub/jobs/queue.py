@@ -41,9 +41,9 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Of a queued job. `waiting_for` goes on after "waits for"; empty: it is handed out now."""
+    """Of a job that waits. `waiting_for` goes on after "waits for"; empty: it is handed out now."""
 
-    position: int  # 1 is the next
+    position: int  # 1 is the next; 0: it is not queued, for it was handed out
     waiting_for: str
 
 

@@ -1,4 +1,4 @@
-"""Start of a backup: find the VM and the repository, commit the job, tell the agent."""
+"""Start of a backup: find the VM and the repository, commit the job, let it wait for its turn."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,15 +11,15 @@ from hub.catalog.models import BackupJob, BackupRepository
 from hub.catalog.queries import find_job
 from hub.catalog.repositories import find_repository
 from hub.catalog.start_job import job_of_request, start_job
-from hub.errors import AgentAway, AgentLost, RepositoryDisabled
+from hub.errors import RepositoryDisabled
 from hub.jobs.asked_vm import find_vm
 from hub.jobs.catalog_attempts import retry_catalog
-from hub.jobs.end import end_or_owe
+from hub.jobs.dispatch import hand_out, queue_job
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import open_repository
-from hub.jobs.states import BackupType, Event, Status
-from sendense.v1 import agent_session_pb2 as pb
+from hub.jobs.states import BackupType, Status
 from shared.errors import InvalidArgument
+from shared.fail_points import fail_point
 
 MAX_REQUEST_ID_CHARS: Final = 128
 _log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class NewJob:
 
 
 def start_backup(parts: Parts, request: BackupRequest) -> BackupJob:
-    """A new pending job, handed to the VM's agent; for a repeated request id, its job.
+    """A new pending job, queued for the VM's agent; for a repeated request id, its job.
 
     Raises InvalidArgument, SiteNotFound, VmNotFound, VmAmbiguous, VmUnidentified,
     AgentDraining, AgentAway, RepositoryNotFound, NoDefaultRepository,
@@ -89,33 +89,25 @@ def usable_request_id(request_id: str) -> str:
 
 
 def begin_backup(parts: Parts, new: NewJob) -> BackupJob:
-    """Commit a pending job and hand it to the VM's agent; within the turn of its request.
+    """Commit a pending job and queue it for the VM's agent; within the turn of its request.
 
-    Raises RepositoryDisabled, RepositoryUnusable, RepositoryNotFound, AgentDraining,
-    BackupRunning, JobNotFound (`retry_of` is gone), AgentAway.
+    It is handed to the agent before this returns if no limit holds it back. Raises
+    RepositoryDisabled, RepositoryUnusable, RepositoryNotFound, AgentDraining,
+    BackupRunning, JobNotFound (`retry_of` is gone).
     """
     vm, repository = new.vm, new.repository
     if repository.disabled:
         raise RepositoryDisabled(repository.name)
     open_repository(repository).check_writable()
     job = _record(parts, new)
+    fail_point("hub.start.committed")
     # Only now, with the row committed, may anybody else hear of the job.
     parts.metrics.jobs_started.inc()
     _log.info("job_started", job_id=job.id, vm=vm.name, site=vm.site, repository=repository.name)
-    command = pb.StartJob(
-        job_id=job.id,
-        vmware_vm_id=vm.moref,
-        instance_uuid=vm.instance_uuid,
-        vm_name=vm.name,
-        quiesce=new.quiesce,
-    )
     # It may have ended while the answer to its commit was waited for.
-    if job.status is Status.PENDING and not parts.agents.send(
-        vm.site, pb.SessionResponse(start_job=command)
-    ):
-        end_or_owe(parts, job.id, Event.FAILED, AgentLost(vm.site))
-        raise AgentAway(vm.site)
-    parts.board.changed(job.id)
+    if job.status is Status.PENDING:
+        queue_job(parts, job)
+        hand_out(parts)
     return _current(parts, job.id)
 
 

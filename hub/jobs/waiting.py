@@ -1,9 +1,12 @@
 """What a job waits for, in words that go on after "waits for"."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from hub.catalog.models import BackupJob
 from hub.jobs.parts import Parts
 from hub.jobs.queue import AgentState, Place
+from hub.jobs.states import LIVE
 
 
 def agent_state(parts: Parts, site: str) -> AgentState:
@@ -13,25 +16,31 @@ def agent_state(parts: Parts, site: str) -> AgentState:
     return AgentState(away=_away(parts, site))
 
 
-def places(parts: Parts) -> dict[str, Place]:
-    """Every queued job's place, by id."""
-    known: dict[str, AgentState] = {}
+def places_of(parts: Parts, jobs: Iterable[BackupJob]) -> dict[str, Place]:
+    """Of those of the jobs that wait: place 0 when one was handed out, and its agent is
+    not heard of."""
+    live = [job for job in jobs if job.status in LIVE]
+    if not live:
+        return {}
+    states: dict[str, AgentState] = {}
 
     def state(site: str) -> AgentState:
-        if site not in known:
-            known[site] = agent_state(parts, site)
-        return known[site]
+        if site not in states:
+            states[site] = agent_state(parts, site)
+        return states[site]
 
-    return parts.queue.positions(state)
-
-
-def running_waits_for(parts: Parts, job_id: str, site: str) -> str:
-    """What a job waits for that was handed out; empty when its agent is there and heard of."""
-    if not parts.agents.presence(site).connected:
-        return _away(parts, site)
-    if job_id in parts.leases.over():
-        return f"the agent of {site!r}, which is connected and tells nothing of it"
-    return ""
+    queued = parts.queue.positions(state)
+    over = parts.leases.over()
+    found: dict[str, Place] = {}
+    for job in live:
+        site = job.context.site
+        if job.id in queued:
+            found[job.id] = queued[job.id]
+        elif state(site).away:
+            found[job.id] = Place(0, state(site).away)
+        elif job.id in over:
+            found[job.id] = Place(0, f"the agent of {site!r}, which tells nothing of it")
+    return found
 
 
 def _away(parts: Parts, site: str) -> str:

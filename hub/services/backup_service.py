@@ -19,6 +19,7 @@ from hub.jobs.parts import Parts
 from hub.jobs.retry import retry_backup
 from hub.jobs.start import BackupRequest, start_backup
 from hub.jobs.states import LIVE
+from hub.jobs.waiting import places_of
 from hub.services.messages import (
     backup_message,
     deleted_message,
@@ -88,10 +89,13 @@ class BackupService(BackupServiceServicer):
                     page_size=request.page_size,
                     page_token=request.page_token,
                 )
-                return pb.ListBackupsResponse(
-                    backups=[backup_message(job, with_disks=False) for job in jobs],
-                    next_page_token=more,
-                )
+            places = places_of(self._parts, jobs)
+            return pb.ListBackupsResponse(
+                backups=[
+                    backup_message(job, with_disks=False, place=places.get(job.id)) for job in jobs
+                ],
+                next_page_token=more,
+            )
 
     def WatchBackup(
         self, request: pb.WatchBackupRequest, context: grpc.ServicerContext
@@ -153,4 +157,9 @@ class BackupService(BackupServiceServicer):
             return find_job(session, job_id, with_disks=True)
 
     def _message(self, job: BackupJob) -> pb.Backup:
-        return backup_message(job, with_disks=True, progress=self._parts.board.progress(job.id))
+        return backup_message(
+            job,
+            with_disks=True,
+            progress=self._parts.board.progress(job.id),
+            place=places_of(self._parts, [job]).get(job.id),
+        )

@@ -14,6 +14,7 @@ from hub.catalog.models import BackupDisk, BackupJob, VmBackupContext
 from hub.jobs.board import DiskProgress
 from hub.jobs.chains import Layer
 from hub.jobs.delete import Deleted
+from hub.jobs.queue import Place
 from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import BackupType, Consistency, Status
 from sendense.v1 import backup_pb2, context_pb2
@@ -103,8 +104,10 @@ def backup_message(
     *,
     with_disks: bool,
     progress: Mapping[int, DiskProgress] = NO_PROGRESS,
+    place: Place | None = None,
 ) -> backup_pb2.Backup:
-    """A job; the numbers of disks that are moving come from `progress`."""
+    """A job; the numbers of disks that are moving come from `progress`, those of a job
+    that waits from `place`."""
     error = None
     if job.status in (Status.FAILED, Status.CANCELLED):
         error = backup_pb2.BackupError(
@@ -138,6 +141,8 @@ def backup_message(
         error=error,
         retry_of_job_id=job.retry.retry_of_job_id if job.retry is not None else "",
         imported_at=timestamp(job.imported_at),
+        queue_position=place.position if place else 0,
+        waiting_for=place.waiting_for if place else "",
     )
     if with_disks:
         message.disks.extend(
@@ -185,6 +190,8 @@ def disk_message(disk: BackupDisk, progress: DiskProgress | None = None) -> back
         read_reason=disk.read_reason or "",
         sampling=_sampling_message(disk),
         bytes_unchanged=disk.bytes_unchanged,
+        resume_count=disk.resume_count,
+        bytes_resent=disk.bytes_resent,
     )
 
 
