@@ -77,6 +77,9 @@ def named_fault(name: str, text: str, file: str = "") -> VimFault:
     kind = getattr(vim.fault, name, None) or getattr(vmodl.fault, name)
     if issubclass(kind, vim.fault.FileFault):
         return VimFault(kind(file=file), f"{text} ({file})" if file else text)
+    if issubclass(kind, vim.fault.InvalidPowerState):
+        # Without this field no client can read the fault, or the update that tells of it.
+        return VimFault(kind(existingState=vim.VirtualMachine.PowerState.poweredOn), text)
     return VimFault(kind(), text)
 
 

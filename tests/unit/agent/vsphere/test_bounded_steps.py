@@ -103,7 +103,9 @@ def test_quiesced_snapshot_that_fails_for_another_reason_fails(
 
 
 @pytest.mark.parametrize("name", ["task-fail", "method-fail"])
-@pytest.mark.parametrize("fault", ["SnapshotFault", "ApplicationQuiesceFault", "InvalidState"])
+@pytest.mark.parametrize(
+    "fault", ["SnapshotFault", "ApplicationQuiesceFault", "InvalidState", "InvalidPowerState"]
+)
 def test_guest_that_cannot_be_quiesced_is_frozen_without(
     simulated: SimulatedSite, vsphere: VsphereSite, vm: SimulatedVm, name: str, fault: str
 ) -> None:

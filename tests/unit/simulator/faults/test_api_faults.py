@@ -4,12 +4,13 @@ Row 28 of the field's failures (a session that expires in mid-read) can be cause
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 
+from simulator.faults.api_kinds import VimFaultName
 from simulator.site import SimulatedSite
 from tests.unit.simulator.conftest import take_snapshot
 from tests.unit.simulator.faults.conftest import Client, consolidation_needed
@@ -131,6 +132,14 @@ def test_failed_task_did_its_work_or_not(client: Client, effect: bool) -> None:
     assert (client.vm.snapshots[-1].name == "failed") is effect
     assert take_snapshot(client.seen, "fine")
     client.site.faults.assert_all_fired()
+
+
+@pytest.mark.parametrize("fault", get_args(VimFaultName))
+def test_every_fault_can_be_read_by_who_waits_for_the_task(client: Client, fault: str) -> None:
+    failing = client.site.faults.set("task-fail", vm="db 1", fault=fault, times=1)
+    with pytest.raises(getattr(vim.fault, fault, None) or getattr(vmodl.fault, fault)):
+        take_snapshot(client.seen, "failed")
+    assert failing.fired == 1
 
 
 @pytest.mark.parametrize("fault", ["FilesystemQuiesceFault", "ApplicationQuiesceFault"])
