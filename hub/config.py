@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from hub.catalog.catalog_url import has_password
 from hub.catalog.engine import Catalog
 from hub.catalog.engines import STATEMENT_TIMEOUT_S
+from hub.jobs.leases import LEASE_S
 from shared.errors import ConfigurationError
 from shared.settings import FileSettings, load_settings, source_name, warn_of_unknown_variables
 from shared.snapshot_alarms import DEFAULT_AGE_ALARM_H, DEFAULT_COUNT_ALARM
@@ -45,6 +46,14 @@ class HubSettings(FileSettings):
     # Of a protected VM: snapshots older than this, or more of them, are alarms.
     snapshot_age_alarm_h: Annotated[float, Field(gt=0)] = DEFAULT_AGE_ALARM_H
     snapshot_count_alarm: Annotated[int, Field(ge=0)] = DEFAULT_COUNT_ALARM
+    # Jobs that run at a time, at most: in all, into one repository, from one datastore.
+    jobs_in_parallel: Annotated[int, Field(ge=1)] = 32
+    jobs_per_repository: Annotated[int, Field(ge=1)] = 16
+    jobs_per_datastore: Annotated[int, Field(ge=1)] = 4
+    # A job of which the agent tells nothing for so long is to be resumed.
+    lease_s: Annotated[float, Field(gt=0)] = LEASE_S
+    # For how long, after that, its agent is waited for.
+    resume_wait_s: Annotated[float, Field(ge=0)] = 1800.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,14 @@ from hub.config import HubSettings, ListenAddress, catalog_of, loopback_address
 from hub.errors import CatalogUnavailable, HubStopping
 from hub.garbage import exempt_what_is_there
 from hub.jobs.kept_inventories import recall_inventories
+from hub.jobs.leases import Leases
 from hub.jobs.parts import Parts, Patience
+from hub.jobs.queue import JobQueue, Limits
 from hub.jobs.reaper import Reaper
 from hub.jobs.recover import recover
 from hub.jobs.sessions import HEARTBEAT_INTERVAL_S
 from hub.jobs.vm_alarms import AlarmCollector
+from hub.jobs.waiting import WaitingCollector
 from hub.server import HubServer
 from shared.errors import ConfigurationError
 from shared.snapshot_alarms import AlarmLimits
@@ -49,10 +52,19 @@ class Hub:
         self._heartbeat_interval_s = heartbeat_interval_s
         self.parts = Parts(
             catalog_of(settings),
-            patience=patience or Patience(),
+            leases=Leases(settings.lease_s),
+            queue=JobQueue(
+                Limits(
+                    of_hub=settings.jobs_in_parallel,
+                    of_repository=settings.jobs_per_repository,
+                    of_datastore=settings.jobs_per_datastore,
+                )
+            ),
+            patience=patience or Patience(resume_wait_s=settings.resume_wait_s),
             alarm_limits=AlarmLimits(settings.snapshot_age_alarm_h, settings.snapshot_count_alarm),
         )
         self.parts.metrics.registry.register(AlarmCollector(self.parts))
+        self.parts.metrics.registry.register(WaitingCollector(self.parts))
         self._reaper = Reaper(self.parts)
         self._server = HubServer(self.parts, heartbeat_interval_s=heartbeat_interval_s)
         self.address: ListenAddress = self._listen

@@ -33,6 +33,21 @@ class Metrics:
             "Cluster payload received from agents",
             registry=self.registry,
         )
+        self.uploads_resumed = Counter(
+            "sendense_hub_uploads_resumed",
+            "Uploads of disks that went on after they had broken off",
+            registry=self.registry,
+        )
+        self.bytes_resent = Counter(
+            "sendense_hub_upload_payload_resent_bytes",
+            "Cluster payload that agents sent again after an upload had broken off",
+            registry=self.registry,
+        )
+        self.leases_over = Counter(
+            "sendense_hub_job_leases_over",
+            "Times that an agent told nothing of a job for longer than a lease",
+            registry=self.registry,
+        )
         self.bytes_restored = Counter(
             "sendense_hub_restore_payload_bytes",
             "Cluster payload sent to restores",

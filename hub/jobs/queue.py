@@ -144,6 +144,11 @@ class JobQueue:
         with self._lock:
             return [entry.job for entry in self._in_order()]
 
+    def running(self) -> list[QueuedJob]:
+        """The jobs that were handed out and have not ended."""
+        with self._lock:
+            return [entry.job for entry in self._running.values()]
+
     def waiting_count(self) -> int:
         """How many jobs wait."""
         with self._lock:

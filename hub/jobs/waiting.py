@@ -1,7 +1,10 @@
 """What a job waits for, in words that go on after "waits for"."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from hub.catalog.models import BackupJob
 from hub.jobs.parts import Parts
@@ -41,6 +44,42 @@ def places_of(parts: Parts, jobs: Iterable[BackupJob]) -> dict[str, Place]:
         elif job.id in over:
             found[job.id] = Place(0, f"the agent of {site!r}, which tells nothing of it")
     return found
+
+
+class WaitingCollector(Collector):
+    """How many jobs wait, counted when it is asked for: those in the queue, and those that
+    were handed out and whose agents are away."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Their names."""
+        yield _queued(0)
+        yield _agent_away(0)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Their numbers."""
+        parts = self._parts
+        yield _queued(parts.queue.waiting_count())
+        away = [
+            job for job in parts.queue.running() if not parts.agents.presence(job.site).connected
+        ]
+        yield _agent_away(len(away))
+
+
+def _queued(count: int) -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "sendense_hub_jobs_queued", "Backup jobs that wait for their turn", value=count
+    )
+
+
+def _agent_away(count: int) -> GaugeMetricFamily:
+    return GaugeMetricFamily(
+        "sendense_hub_jobs_waiting_for_agents",
+        "Backup jobs that were handed out and whose agent is away",
+        value=count,
+    )
 
 
 def _away(parts: Parts, site: str) -> str:
