@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.crash import summary as kills
 from tests.mariadb_server import MariadbServer, private_mariadb
-from tests.model.summary import pytest_terminal_summary
-
-__all__ = ["mariadb", "pytest_configure", "pytest_terminal_summary"]
+from tests.model import summary as lives
 
 
 def pytest_configure() -> None:
@@ -16,6 +15,11 @@ def pytest_configure() -> None:
     # test starts: tests that interrupt one would wait for nothing.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lives.pytest_terminal_summary(terminalreporter)
+    kills.pytest_terminal_summary(terminalreporter)
 
 
 @pytest.fixture(scope="session")
