@@ -71,6 +71,11 @@ class Child:
         self._hear()
         return point in self._reached
 
+    def times_reached(self, point: str) -> int:
+        """How often threads came to a trap at it, in this life."""
+        self._hear()
+        return self._reached.count(point)
+
     def wait_reached(self, point: str, deadline_s: float = REACHED_S) -> None:
         """Raises AssertionError when the program does not come there, or ends before."""
 

@@ -31,7 +31,7 @@ from tests.model.world import SITE, vsphere_settings
 
 DEADLINE_S: Final = 60.0
 # Small disks are acknowledged several times, too.
-SMALL_STEPS: Final = {"SYNC_BYTES": 1 << 20}
+SMALL_STEPS: Final[dict[str, object]] = {"hub.jobs.receive_disk.upload.SYNC_BYTES": 1 << 20}
 ENDED: Final = (BackupStatus.COMPLETED, BackupStatus.FAILED, BackupStatus.CANCELLED)
 
 
@@ -45,7 +45,8 @@ class Installation:
     agent: Child
     hub_settings: dict[str, Any] = field(default_factory=dict)
     agent_settings: dict[str, Any] = field(default_factory=dict)
-    constants: dict[str, object] = field(default_factory=lambda: dict(SMALL_STEPS))
+    hub_constants: dict[str, object] = field(default_factory=lambda: dict(SMALL_STEPS))
+    agent_constants: dict[str, object] = field(default_factory=dict)
     hub_address: str = "127.0.0.1:0"
     # Where the agent finds hub and vSphere, when not where they are.
     hub_seen_at: str = ""
@@ -66,7 +67,7 @@ class Installation:
             log_level="info",
             **self.hub_settings,
         )
-        self.hub.start((settings, file, self.constants), traps)
+        self.hub.start((settings, file, self.hub_constants), traps)
         if ready:
             self.wait_hub()
 
@@ -98,7 +99,7 @@ class Installation:
             inventory_interval_s=1.0,
             **{"sample_least": 4, **self.agent_settings},
         )
-        self.agent.start((settings, vsphere), traps)
+        self.agent.start((settings, vsphere, self.agent_constants), traps)
         if connected:
             self.wait_agent()
 

@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-import hub.jobs.receive_disk.upload
 import hub.main
 from agent.config import AgentSettings
 from agent.main import run_agent
@@ -46,12 +45,9 @@ def run_hub(
     ready: Path,
     constants: Mapping[str, object],
 ) -> None:
-    """A hub. `constants`: other values for those of the module that receives uploads."""
+    """A hub."""
     clock = WrongClock()
-    _begin(log, settings.log_level)
-    for name, value in constants.items():
-        assert hasattr(hub.jobs.receive_disk.upload, name), name
-        setattr(hub.jobs.receive_disk.upload, name, value)
+    _begin(log, settings.log_level, constants)
     hub.main.Parts = partial(Parts, now=clock.now)  # type: ignore[misc,assignment]
     Strings(pipe, traps, clock.set).tie()
     hub.main.serve(settings, ready)
@@ -63,9 +59,10 @@ def run_agent_of_site(
     log: Path,
     settings: AgentSettings,
     vsphere: VsphereSettings,
+    constants: Mapping[str, object],
 ) -> None:
     """An agent, as `sendense-agent run` runs it."""
-    _begin(log, settings.log_level)
+    _begin(log, settings.log_level, constants)
     Strings(pipe, traps, lambda _: None).tie()
     stopping = threading.Event()
 
@@ -78,7 +75,12 @@ def run_agent_of_site(
         sys.exit(1)
 
 
-def _begin(log: Path, level: str) -> None:
+def _begin(log: Path, level: str, constants: Mapping[str, object]) -> None:
+    """`constants`: other values for those of modules, by "<module>.<name>"."""
+    for constant, value in constants.items():
+        module, _, name = constant.rpartition(".")
+        assert hasattr(sys.modules[module], name), constant
+        setattr(sys.modules[module], name, value)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)

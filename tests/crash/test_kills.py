@@ -134,7 +134,7 @@ def kill_in_cancellation(scene: Scene, tally: Tally, seed: int) -> None:
     tally.count("kills")
     there.start_hub()
     job = there.wait_ended(job_id)
-    assert job.status == BackupStatus.CANCELLED, f"{job}\n{there.logs()}"
+    assert BackupStatus(job.status) == BackupStatus.CANCELLED, f"{job}\n{there.logs()}"
     tally.count("jobs ended cancelled")
     scene.settle()
     assert_nothing_is_left(there)
