@@ -4,6 +4,7 @@ import fcntl
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +31,10 @@ from shared.errors import ConfigurationError
 from shared.snapshot_alarms import AlarmLimits
 
 LOCK_NAME: Final = "hub.lock"
-# Both together, and two seconds for gRPC itself, stay below 10 s.
-LEAVE_S: Final = 4.0
-STOP_GRACE_S: Final = 3.0
+# All together, and two seconds each for gRPC itself and for the reaper, stay below 10 s.
+LEAVE_S: Final = 2.5
+STOP_GRACE_S: Final = 1.5
+SUSPEND_S: Final = 0.5
 _log = structlog.get_logger(__name__)
 
 
@@ -72,8 +74,9 @@ class Hub:
     def start(self) -> ListenAddress:
         """Recover from the last run, then serve. Raises ConfigurationError, CatalogUnavailable."""
         self.parts.catalog.require_newest()
-        recover(self.parts)
+        # What is queued counts for the datastores of its VM.
         recall_inventories(self.parts)
+        recover(self.parts)
         if self._settings.metrics_listen:
             metrics = loopback_address(self._settings.metrics_listen, key="metrics_listen")
             self.parts.metrics.serve(metrics.host, metrics.port)
@@ -83,7 +86,10 @@ class Hub:
         return self.address
 
     def stop(self) -> None:
-        """End sessions (their jobs fail), watches and uploads, then the server; within 10 s."""
+        """Suspend uploads, end sessions and watches, then the server; within 10 s.
+
+        Jobs go on when the hub runs again, and their agents with them.
+        """
         stopping = HubStopping()
         self._server.refuse()
         self._reaper.stop()
@@ -92,10 +98,17 @@ class Hub:
         self.parts.agents.close(stopping, LEAVE_S)
         self.parts.board.close()
         self._server.stop(STOP_GRACE_S)
+        self._wait_for_uploads()
         self.parts.folders.close()
         self.parts.metrics.stop()
         self.parts.catalog.close()
         _log.info("hub_stopped")
+
+    def _wait_for_uploads(self) -> None:
+        """What is durable by the last acknowledgement is so already: it may be waited for in vain."""
+        pause, until = threading.Event(), time.monotonic() + SUSPEND_S
+        while self.parts.uploads.count() and time.monotonic() < until:
+            pause.wait(0.01)
 
     def __enter__(self) -> "Hub":
         self.start()
@@ -133,7 +146,7 @@ def serve(settings: HubSettings, ready_file: Path | None = None) -> None:
 
 @contextmanager
 def only_hub_of(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder: a second hub would fail the jobs of the first as left over.
+    """Hold the state folder: a second hub would take the jobs of the first for left over.
 
     Raises ConfigurationError.
     """

@@ -14,6 +14,7 @@ from hub.jobs.parts import Parts
 from hub.jobs.sessions import HEARTBEAT_INTERVAL_S
 from hub.services.backup_service import BackupService
 from hub.services.context_service import ContextService, DiskService
+from hub.services.hub_service import HubService
 from hub.services.inventory_service import AgentService, InventoryService
 from hub.services.repository_service import RepositoryService
 from hub.services.restore_service import RestoreService
@@ -29,6 +30,8 @@ from sendense.v1 import (
     backup_pb2_grpc,
     context_pb2,
     context_pb2_grpc,
+    hub_pb2,
+    hub_pb2_grpc,
     inventory_pb2,
     inventory_pb2_grpc,
     repository_pb2,
@@ -62,6 +65,7 @@ SERVICES: Final = tuple(
         agent_session_pb2,
         backup_pb2,
         context_pb2,
+        hub_pb2,
         inventory_pb2,
         repository_pb2,
         restore_pb2,
@@ -87,6 +91,7 @@ class HubServer:
         backup_pb2_grpc.add_BackupServiceServicer_to_server(BackupService(parts, slots), server)
         context_pb2_grpc.add_ContextServiceServicer_to_server(ContextService(parts), server)
         context_pb2_grpc.add_DiskServiceServicer_to_server(DiskService(parts), server)
+        hub_pb2_grpc.add_HubServiceServicer_to_server(HubService(parts), server)
         inventory_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(parts), server)
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(InventoryService(parts), server)
         repository_pb2_grpc.add_RepositoryServiceServicer_to_server(

@@ -207,6 +207,11 @@ def unsuccessful_jobs(session: Session, repository_id: str) -> set[str]:
     return _jobs_in(session, repository_id, Status.FAILED, Status.CANCELLED)
 
 
+def live_jobs_in(session: Session, repository_id: str) -> set[str]:
+    """Ids of the repository's jobs that have not ended."""
+    return _jobs_in(session, repository_id, *LIVE)
+
+
 def _jobs_in(session: Session, repository_id: str, *statuses: Status) -> set[str]:
     return set(
         session.scalars(

@@ -34,7 +34,6 @@ class Patience:
     part_s: float = 600.0  # for the next part of an upload, or that a restore's is taken
     # For the agent of a job whose lease is over, before the job fails.
     resume_wait_s: float = 1800.0
-    upload_s: float = 1800.0
 
 
 @dataclass(frozen=True)

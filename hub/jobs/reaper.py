@@ -1,7 +1,8 @@
-"""Ends the jobs that nobody else ends: left by a session, owed, or stalled; begins removals.
+"""Ends the jobs that nobody else ends: owed, or left by their agents for too long.
 
 One thread looks every half minute. What cannot be done now, for the catalog or
-a repository is away, is done at a later look.
+a repository is away, is done at a later look. A job whose lease is over is offered to
+its agent again, for as long as the hub's patience lasts.
 """
 
 import threading
@@ -11,10 +12,13 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from hub.catalog.end_job import LiveJob, live_jobs
-from hub.errors import AgentLost, JobStalled
+from hub.errors import AgentStayedAway, Cancelled, JobStalled
+from hub.jobs import dispatch
+from hub.jobs.complete import complete_left
 from hub.jobs.end import end_or_owe, fail_job
 from hub.jobs.parts import Parts
 from hub.jobs.removals import begin_removals
+from hub.jobs.resume import resume
 from hub.jobs.states import Event, Status
 from shared.errors import SendenseError
 
@@ -30,8 +34,10 @@ class Reaper:
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
-        self._unserved: set[str] = set()
-        self._idle_since: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._offered_at: dict[str, float] = {}
+        self._queued_again_since: dict[str, float] = {}
+        self._nowhere: set[str] = set()
 
     def start(self) -> None:
         """Look every so often from now on."""
@@ -56,12 +62,14 @@ class Reaper:
         """Look once. Raises CatalogUnavailable."""
         for job_id, (event, error) in self._parts.owed.items():
             self._end(job_id, event, error)
+        # The leases of queued jobs depend on whether their agents are there.
+        dispatch.hand_out(self._parts)
         with self._parts.catalog.read() as session:
             jobs = live_jobs(session)
-        self._end_unserved(jobs)
+        self._adopt(jobs)
         self._parts.uploads.expire(self._parts.patience.part_s)
         self._parts.reads.expire(self._parts.patience.part_s)
-        self._end_stalled(jobs)
+        self._look_after(jobs)
         if not self._stopping.is_set():
             begin_removals(self._parts)
 
@@ -69,35 +77,78 @@ class Reaper:
         if not self._stopping.is_set():
             end_or_owe(self._parts, job_id, event, error)
 
-    def _end_unserved(self, jobs: Sequence[LiveJob]) -> None:
-        """Jobs that no session knows of. Seen twice: a new job is committed before it is sent."""
-        unserved = {
-            job.job_id: job.site
+    def _adopt(self, jobs: Sequence[LiveJob]) -> None:
+        """Jobs that nobody looks after. Seen twice: a new job is committed before it is queued."""
+        queued = self._parts.queue.positions()
+        nowhere = {
+            job.job_id: job
             for job in jobs
-            if not self._parts.agents.serves(job.site, job.job_id)
+            if job.job_id not in queued and not self._parts.leases.holds(job.job_id)
         }
-        for job_id in sorted(self._unserved & unserved.keys()):
-            self._end(job_id, Event.FAILED, AgentLost(unserved[job_id]))
-        self._unserved = set(unserved)
+        for job_id in sorted(self._nowhere & nowhere.keys()):
+            if nowhere[job_id].status is Status.PENDING:
+                dispatch.enqueue(self._parts, job_id)
+            else:
+                self._parts.leases.begin_if_none(job_id)
+        self._nowhere = set(nowhere)
 
-    def _end_stalled(self, jobs: Sequence[LiveJob]) -> None:
-        """Jobs whose agent uploads nothing, and does not say either that it is at work on them.
-
-        Agents that name no jobs: one that waits in its agent's queue may upload nothing.
-        """
-        uploading = self._parts.uploads.job_ids()
-        busy = {job.site for job in jobs if job.job_id in uploading or job.is_sealed}
-        now, limit_s = self._clock(), self._parts.patience.upload_s
-        idle_since: dict[str, float] = {}
+    def _look_after(self, jobs: Sequence[LiveJob]) -> None:
+        live = {job.job_id for job in jobs}
+        pending = {job.job_id for job in jobs if job.status is Status.PENDING}
+        over = self._parts.leases.over()
+        self._told &= over.keys()
+        self._offered_at = {one: at for one, at in self._offered_at.items() if one in live}
+        self._queued_again_since = {
+            one: since for one, since in self._queued_again_since.items() if one in pending
+        }
         for job in jobs:
-            queued = job.status is Status.PENDING and job.site in busy
-            if job.job_id in uploading or job.is_sealed or queued:
-                continue
-            # It may wait long for a host's connections, or read long before it uploads.
-            if self._parts.agents.works_on(job.site, job.job_id):
-                continue
-            since = idle_since[job.job_id] = self._idle_since.get(job.job_id, now)
-            if now - since > limit_s:
-                error = JobStalled(job.job_id, round(limit_s))
-                fail_job(self._parts, job.site, job.job_id, error)
-        self._idle_since = idle_since
+            if job.job_id in over and not self._stopping.is_set():
+                self._look_at(job, over[job.job_id])
+
+    def _look_at(self, job: LiveJob, over_s: float) -> None:
+        """A job whose lease has been over for so long."""
+        job_id, site = job.job_id, job.site
+        if job_id not in self._told:
+            self._told.add(job_id)
+            _log.warning("job_without_sign_of_life", job_id=job_id, site=site, status=job.status)
+        connected = self._parts.agents.presence(site).connected
+        if job.cancel_reason is not None:
+            why = Cancelled(job.cancel_reason or "by request")
+            self._end(job_id, Event.CANCELLED, why)
+        elif over_s > self._parts.patience.resume_wait_s:
+            self._give_up(job, over_s, connected=connected)
+        elif connected:
+            self._offer(job)
+
+    def _give_up(self, job: LiveJob, over_s: float, *, connected: bool) -> None:
+        if job.is_read:
+            if complete_left(self._parts, job.job_id):
+                return
+            # It is a restore point but for its facts: its repository gets as long again.
+            if over_s < 2 * self._parts.patience.resume_wait_s:
+                return
+        silent_s = round(over_s + self._parts.leases.lease_s)
+        if connected:
+            fail_job(self._parts, job.site, job.job_id, JobStalled(job.job_id, silent_s))
+        else:
+            error = AgentStayedAway(job.site, job.job_id, silent_s)
+            end_or_owe(self._parts, job.job_id, Event.FAILED, error)
+
+    def _offer(self, job: LiveJob) -> None:
+        """Ask the agent to take the job, once in the time of a lease."""
+        now, job_id = self._clock(), job.job_id
+        offered_at = self._offered_at.get(job_id)
+        if offered_at is not None and now - offered_at < self._parts.leases.lease_s:
+            return
+        self._offered_at[job_id] = now
+        if job.status is Status.RUNNING:
+            # The lease stays over until the agent answers: to be asked is no sign of life.
+            resume(self._parts, job.site, job_id)
+            return
+        since = self._queued_again_since.setdefault(job_id, now)
+        if now - since > self._parts.patience.resume_wait_s:
+            error = JobStalled(job_id, round(now - since))
+            fail_job(self._parts, job.site, job_id, error)
+            return
+        dispatch.enqueue(self._parts, job_id)
+        dispatch.hand_out(self._parts)

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,12 @@ from hub import cli
 from hub.catalog.engine import Catalog
 from hub.config import HubSettings, load_hub_settings
 from hub.main import Hub, only_hub_of
+from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
+from sendense.v1 import hub_pb2
+from sendense.v1.hub_pb2_grpc import HubServiceStub
 from shared.errors import ConfigurationError
-from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches
+from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
 from tests.unit.hub.running_hub import RunningHub, refusal, refused
 
 PROGRAM = [sys.executable, "-m", "hub.cli"]
@@ -213,7 +217,7 @@ def test_sigterm_ends_sessions_and_the_program(
     assert json.loads((state / "ready.json").read_text()) == {"address": address}
 
 
-def test_killed_hub_fails_its_jobs_at_the_next_start(settings: HubSettings) -> None:
+def test_killed_hub_goes_on_with_its_jobs_at_the_next_start(settings: HubSettings) -> None:
     first = Hub(settings)
     first.start()
     with (
@@ -225,33 +229,54 @@ def test_killed_hub_fails_its_jobs_at_the_next_start(settings: HubSettings) -> N
         agent.expect("start_job")
         agent.run_job(done, [FakeDisk("AB")])
         hub.wait(done)
-        kept = hub.files()
         job = hub.start().job_id
         agent.expect("start_job")
-        agent.open_job(job, [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")])
+        disks = [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")]
+        agent.open_job(job, disks)
         agent.expect("job_plan")
         agent.upload(job, 0, "AB")
         with Uploading(agent.channel) as up:
-            up.open(job, 1)
+            up.open(job, 1, bytes_planned=2 * 65536)
             up.frame(batches("CD")[0])
             up.until("ack")
-            left = hub.files() - kept
-            assert len(left) == 4
+            files = hub.files()
             # What a killed hub leaves: no code of its own ran any more, so the
             # second one finds rows and files as they are now.
             second = Hub(settings)
             with second, grpc.insecure_channel(str(second.address)) as again:
                 found = RunningHub(second, again)
-                assert found.get(job).status == pb.BACKUP_STATUS_FAILED
-                assert found.get(job).error.reason == "HUB_RESTARTED"
+                assert found.get(job).status == pb.BACKUP_STATUS_RUNNING
                 assert found.get(done).status == pb.BACKUP_STATUS_COMPLETED
-                assert found.files() == kept
-                # The VM is known, its agent is not there yet.
-                assert refusal(found.start)[1] == "AGENT_AWAY"
+                assert found.files() == files
+                (left,) = report_of(second).jobs
+                assert (left.job_id, left.vm_name) == (job, "pgtest1")
+                assert left.decision == hub_pb2.RECOVERY_DECISION_WAITS_FOR_AGENT
+                (disk,) = left.disks
+                assert (disk.disk_index, disk.layer) == (1, hub_pb2.RECOVERED_LAYER_REOPENED)
+                assert disk.durable_frames == 1
+                with FakeAgent(
+                    found.address, "lab", [FakeVm()], run_id=agent.run_id, job_ids=[job]
+                ) as back:
+                    back.connect()
+                    assert list(back.registered.live_job_ids) == [job]
+                    back.open_job(job, disks)
+                    back.expect("job_plan")
+                    back.upload(job, 1, "CD")
+                    back.send(job_read=session_pb.JobRead(job_id=job))
+                    back.send(job_uploaded=session_pb.JobUploaded(job_id=job))
+                    back.closed(job)
+                    assert found.get(job).status == pb.BACKUP_STATUS_COMPLETED
+                    assert found.restored(job, 0) == raw_bytes("AB")
+                    assert found.restored(job, 1) == raw_bytes("CD")
     first.stop()
 
 
-def test_stopping_hub_fails_its_jobs_and_ends_watches(settings: HubSettings) -> None:
+def report_of(hub: Hub) -> hub_pb2.RecoveryReportResponse:
+    with grpc.insecure_channel(str(hub.address)) as channel:
+        return HubServiceStub(channel).RecoveryReport(hub_pb2.RecoveryReportRequest(), timeout=20)
+
+
+def test_stopping_hub_keeps_its_jobs_and_ends_watches(settings: HubSettings) -> None:
     hub = Hub(settings)
     hub.start()
     with (
@@ -260,19 +285,28 @@ def test_stopping_hub_fails_its_jobs_and_ends_watches(settings: HubSettings) -> 
     ):
         running = RunningHub(hub, channel)
         job = running.start().job_id
+        agent.expect("start_job")
+        agent.open_job(job, [FakeDisk("AB")])
+        agent.expect("job_plan")
         watch = running.backups.WatchBackup(pb.WatchBackupRequest(job_id=job), timeout=20)
         next(watch)
-        hub.stop()
+        with Uploading(agent.channel) as up:
+            up.open(job, 0, bytes_planned=2 * 65536)
+            up.frame(batches("AB")[0])
+            up.until("ack")
+            began = time.monotonic()
+            hub.stop()
+            assert time.monotonic() - began < 10
+            assert refusal(up.sealed)[1] == "HUB_STOPPING"
         error = agent.ended()
         assert error is not None
         assert refused(error)[1] == "HUB_STOPPING"
         with pytest.raises(grpc.RpcError):
-            statuses = [answer.backup.status for answer in watch]
-            # It may see the job's end first.
-            assert statuses[-1] == pb.BACKUP_STATUS_FAILED
-            raise grpc.RpcError
+            list(watch)
     with Hub(settings) as again, grpc.insecure_channel(str(again.address)) as channel:
-        assert RunningHub(again, channel).get(job).error.reason == "HUB_RESTARTED"
+        assert RunningHub(again, channel).get(job).status == pb.BACKUP_STATUS_RUNNING
+        (left,) = report_of(again).jobs
+        assert [disk.durable_frames for disk in left.disks] == [1]
 
 
 def test_second_hub_on_a_state_folder_is_refused(tmp_path: Path) -> None:

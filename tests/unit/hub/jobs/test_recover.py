@@ -14,10 +14,12 @@ import pytest
 import structlog
 
 from hub.catalog.delete_jobs import delete_job
+from hub.catalog.end_job import request_cancel
 from hub.catalog.engine import Catalog
 from hub.config import HubSettings
 from hub.jobs import complete, left_jobs, recover
 from hub.jobs.parts import utc_now
+from hub.jobs.recovery import Decision
 from hub.jobs.removals import remove_deleted_files
 from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
@@ -218,21 +220,57 @@ def test_completion_whose_commit_was_missed_is_made_at_the_next_start(
         assert hub.restored(job.job_id) == raw_bytes("AB")
 
 
-def test_job_that_had_not_sealed_all_its_disks_leaves_nothing(settings: HubSettings) -> None:
+def test_job_that_had_not_sealed_all_its_disks_goes_on(settings: HubSettings) -> None:
     with with_agent(settings) as (hub, agent):
         job = hub.start()
         agent.expect("start_job")
         agent.open_job(job.job_id, DISKS)
         agent.expect("job_plan")
         agent.upload(job.job_id, 0, "AB")
-        copy = copy_of(settings)
-        layers = shutil.copytree(hub.repository_folder(), settings.state_dir / "layers")
-    shutil.rmtree(settings.state_dir / "repository")
-    layers.rename(settings.state_dir / "repository")
-    with put_back_and_running(settings, copy) as (hub, logs):
-        assert hub.get(job.job_id).error.reason == "HUB_RESTARTED"
+        files = hub.files()
+    with running(settings) as hub:
+        assert hub.get(job.job_id).status == pb.BACKUP_STATUS_RUNNING
+        assert hub.files() == files
+        with FakeAgent(hub.address, "lab", [FakeVm()]) as agent:
+            agent.connect()
+            # Another run of the agent, which knows nothing of the job.
+            told = agent.expect("resume_job")
+            assert (told.start.job_id, told.snapshot) == (job.job_id, "snapshot-7")
+            assert [disk.disk_uuid for disk in told.disks] == [disk.uuid for disk in DISKS]
+            agent.run_job(job.job_id, DISKS)
+            assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
+        assert hub.restored(job.job_id, 1) == raw_bytes("CD")
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_job_that_was_to_be_cancelled_is_cancelled_at_the_next_start(
+    settings: HubSettings, opened: bool
+) -> None:
+    with with_agent(settings) as (hub, agent):
+        job = hub.start()
+        agent.expect("start_job")
+        if opened:
+            agent.open_job(job.job_id, DISKS)
+            agent.expect("job_plan")
+            agent.upload(job.job_id, 0, "AB")
+        with hub.parts.catalog.write() as session:
+            request_cancel(session, job.job_id, "wrong window", hub.parts.now())
+    with running(settings) as hub:
+        ended = hub.get(job.job_id)
+        assert (ended.status, ended.error.message) == (pb.BACKUP_STATUS_CANCELLED, "wrong window")
         assert hub.files() == set()
-        assert kept(logs) == []
+
+
+def test_job_that_was_never_opened_is_queued_and_started_again(settings: HubSettings) -> None:
+    with with_agent(settings) as (hub, agent):
+        job = hub.start()
+        agent.expect("start_job")
+    with with_agent(settings) as (hub, agent):
+        assert hub.parts.recovery.report is not None
+        assert [one.decision for one in hub.parts.recovery.report.jobs] == [Decision.QUEUED]
+        assert agent.expect("start_job").job_id == job.job_id
+        agent.run_job(job.job_id, DISKS)
+        assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
 
 
 def test_kept_files_go_when_their_job_is_deleted(settings: HubSettings) -> None:
@@ -277,7 +315,14 @@ def test_hub_starts_while_a_repository_hangs_and_its_late_sweep_harms_no_new_bac
     with monkeypatch.context() as patch:
         patch.setattr(Repository, "_check_identity", hang)
         with structlog.testing.capture_logs() as logs, with_agent(settings) as (hub, agent):
-            assert hub.get(left.job_id).error.reason == "HUB_RESTARTED"
+            # Its job waits all the same.
+            assert agent.expect("start_job").job_id == left.job_id
+            hub.cancel(left.job_id)
+            agent.expect("cancel_job")
+            agent.send(job_failed=session_pb.JobFailed(job_id=left.job_id, cancelled=True))
+            hub.wait(left.job_id)
+            assert hub.parts.recovery.report is not None
+            assert len(hub.parts.recovery.report.problems) == 3
             assert [one["event"] for one in logs if one["log_level"] == "error"] == [
                 "left_jobs_not_looked_at",
                 "repository_unusable",
