@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from hub.cli import init
 from sendense import Client
 from simulator.site import SimulatedSite
 
@@ -86,16 +87,9 @@ class Hub:
         self.repository = self.state / "repository"
         self.program: Program | None = None
         self.address = "127.0.0.1:0"
-        subprocess.run(
-            [
-                BIN / "sendense-hub",
-                *("init", "--state-dir", self.state, "--repository", self.repository),
-                *(("--catalog-url", catalog_url) if catalog_url else ()),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        # In this process: another start of Python for each hub takes long. The
+        # program itself makes the demo's hub.
+        init(self.state, self.repository, url=catalog_url)
         self.config = self.state / "hub.toml"
 
     def start(self) -> None:
@@ -203,6 +197,15 @@ class Agent:
                 )
 
         wait_for(f"agent {self.name} connected", there)
+
+    def wait_reported(self, vm_name: str) -> None:
+        """Wait until a running agent has reported a VM that was added meanwhile."""
+
+        def there() -> bool:
+            with self._hub.client() as client:
+                return bool(client.list_virtual_machines(site=self.name, name=vm_name))
+
+        wait_for(f"VM {vm_name} reported", there)
 
     def stop(self) -> int:
         assert self.program is not None

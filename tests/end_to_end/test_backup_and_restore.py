@@ -13,10 +13,13 @@ from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
 from tests.end_to_end.processes import Agent, Hub
 from tests.end_to_end.restores import Restorer, Witness
+from tests.end_to_end.shared_installation import agent, client, hub, installation, site
 
 MIB = 1 << 20
 CLUSTER = 65536
 COMPLETED = pb.BACKUP_STATUS_COMPLETED
+
+__all__ = ["agent", "client", "hub", "installation", "site"]
 
 
 def _scribble(vm: SimulatedVm, seed: int) -> None:
@@ -41,10 +44,11 @@ def _back_up(client: Client, vm: str, **options: object) -> pb.Backup:
 
 @pytest.mark.parametrize("transport", ["nbdssl", "nbd"])
 def test_every_restore_point_of_a_chain_comes_back_byte_for_byte(
-    tmp_path: Path, site: SimulatedSite, hub: Hub, cleanup: object, transport: str
+    tmp_path: Path, site: SimulatedSite, hub: Hub, transport: str
 ) -> None:
+    name = f"pgtest-{transport}"
     vm = site.add_vm(
-        "pgtest1",
+        name,
         disks=[
             DiskSpec(capacity_bytes=48 * MIB, content=random.Random(1).randbytes(9 * MIB)),
             # No multiple of 64 KiB, and data in the very last sector.
@@ -52,8 +56,9 @@ def test_every_restore_point_of_a_chain_comes_back_byte_for_byte(
         ],
     )
     vm.disks[1].write(16 * MIB + 512 * 2, b"E" * 512)
-    agent = Agent(tmp_path / "agent", site, hub, name="lab", transport=transport)
+    agent = Agent(tmp_path / "agent", site, hub, name=transport, transport=transport)
     agent.start()
+    agent.wait_reported(name)
     try:
         with hub.client() as client:
             restorer = Restorer(tmp_path / "restored", client, hub)
@@ -62,7 +67,7 @@ def test_every_restore_point_of_a_chain_comes_back_byte_for_byte(
                 if step:
                     _scribble(vm, seed=step)
                 witnesses = [Witness.of_disk(disk) for disk in vm.disks]
-                points.append((_back_up(client, "pgtest1"), witnesses))
+                points.append((_back_up(client, name, site=transport), witnesses))
 
             assert [job.backup_type for job, _ in points] == [
                 pb.BACKUP_TYPE_FULL,
@@ -92,7 +97,7 @@ def test_an_increment_sends_what_changed_and_no_more(
         "small-change",
         disks=[DiskSpec(capacity_bytes=64 * MIB, content=random.Random(5).randbytes(20 * MIB))],
     )
-    agent.start()
+    agent.wait_reported("small-change")
     full = _back_up(client, "small-change")
     vm.disks[0].write(10 * CLUSTER, b"x" * 100)
     vm.disks[0].write(200 * CLUSTER, random.Random(6).randbytes(CLUSTER))
@@ -113,7 +118,7 @@ def test_a_huge_thin_disk_costs_what_its_data_costs(
     marks = {0: b"first", 51 * gib - 3: b"across a boundary", 102 * gib - 512: b"L" * 512}
     for start, text in marks.items():
         disk.write(start, text)
-    agent.start()
+    agent.wait_reported("thin")
     job = _back_up(client, "thin")
     assert job.bytes_read <= 8 * MIB
     assert job.bytes_stored <= 4 * MIB
@@ -135,7 +140,7 @@ def test_writes_during_the_backup_stay_out_of_it(
         "busy",
         disks=[DiskSpec(capacity_bytes=64 * MIB, content=random.Random(9).randbytes(40 * MIB))],
     )
-    agent.start()
+    agent.wait_reported("busy")
     disk = vm.disks[0]
     before = Witness.of_disk(disk)
     job = client.start_backup("busy")
@@ -171,7 +176,7 @@ def test_trimmed_and_zeroed_areas_do_not_bring_old_data_back(
 ) -> None:
     """Field failure 12."""
     vm = site.add_vm("trim", disks=[DiskSpec(capacity_bytes=8 * MIB, content=b"old!" * MIB)])
-    agent.start()
+    agent.wait_reported("trim")
     _back_up(client, "trim")
     vm.disks[0].trim(0, MIB)
     vm.disks[0].zero(2 * MIB, MIB)
@@ -187,7 +192,7 @@ def test_an_explicit_full_stands_alone(
 ) -> None:
     """Field failure 2."""
     vm = site.add_vm("again", disks=[DiskSpec(capacity_bytes=8 * MIB, content=b"abc" * MIB)])
-    agent.start()
+    agent.wait_reported("again")
     _back_up(client, "again")
     vm.disks[0].write(0, b"changed")
     job = _back_up(client, "again", backup_type=pb.BACKUP_TYPE_FULL)
@@ -202,7 +207,7 @@ def test_a_revert_forces_a_comparison_and_says_so(
 ) -> None:
     """Field failure 15."""
     vm = site.add_vm("reverted", disks=[DiskSpec(capacity_bytes=8 * MIB, content=b"abc" * MIB)])
-    agent.start()
+    agent.wait_reported("reverted")
     _back_up(client, "reverted")
     snapshot = vm.create_snapshot("by hand")
     vm.disks[0].write(0, b"to be undone")
@@ -227,7 +232,7 @@ def test_a_grown_disk_is_compared_and_has_the_new_size(
             DiskSpec(capacity_bytes=8 * MIB, content=b"def" * MIB),
         ],
     )
-    agent.start()
+    agent.wait_reported("grown")
     _back_up(client, "grown")
     vm.disks[1].grow(12 * MIB)
     vm.disks[1].write(11 * MIB, b"in the new part")
@@ -258,13 +263,14 @@ def test_two_vms_at_once_do_not_mix(
         )
         for name in names
     ]
-    agent.start()
+    for name in names:
+        agent.wait_reported(name)
     jobs = [client.start_backup(name) for name in names]
     assert len({job.job_id for job in jobs}) == 3
     for job, vm in zip(jobs, vms, strict=True):
         assert client.wait(job.job_id, timeout_s=60).status == COMPLETED
         for index, disk in enumerate(vm.disks):
             assert restorer.restore(job.job_id, index) == Witness.of_disk(disk)
-    contexts = {c.vm_name: c for c in client.list_contexts()}
+    contexts = {c.vm_name: c for c in client.list_contexts() if c.vm_name in names}
     assert set(contexts) == set(names)
     assert {c.successful_backups for c in contexts.values()} == {1}

@@ -92,6 +92,7 @@ def test_row_28_session_that_ends_in_mid_read_is_renewed_and_the_read_goes_on(
     assert_restores(world, job, frozen(disk))
 
 
+@pytest.mark.parametrize("world", [1.0], indirect=True, ids=["1 s"])
 @pytest.mark.parametrize("at_byte", [None, 100, 200_000])
 def test_row_28_stalled_read_is_cut_and_repeated_on_a_new_connection(
     world: World, at_byte: int | None
