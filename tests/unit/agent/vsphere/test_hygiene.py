@@ -15,28 +15,11 @@ from agent.vsphere.snapshot_tree import description_for
 from simulator.disks.disk import DiskSpec
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
+from tests.unit.agent.vsphere.conftest import OWNER, take
 
 pytestmark = pytest.mark.hostile
 
 MIB = 1 << 20
-OWNER = "agent-1"
-
-
-@pytest.fixture
-def vm(simulated: SimulatedSite) -> SimulatedVm:
-    return simulated.add_vm(
-        "pg", disks=[DiskSpec(capacity_bytes=MIB)], change_tracking_enabled=True
-    )
-
-
-def take(vsphere: VsphereSite, vm: SimulatedVm, *, quiesce: bool = False) -> JobSnapshot:
-    return vsphere.take_snapshot(
-        job_id="job-1",
-        vm_moref=vm.moid,
-        instance_uuid=vm.instance_uuid,
-        quiesce=quiesce,
-        owner=OWNER,
-    )
 
 
 def told(snapshot: JobSnapshot) -> dict[str, str]:

@@ -7,29 +7,14 @@ import pytest
 from agent.vsphere import snapshot_creation, snapshot_removal
 from agent.vsphere.api import vim
 from agent.vsphere.errors import SnapshotFailed, SnapshotMaybeLeft, VsphereUnreachable
-from agent.vsphere.models import JobSnapshot
 from agent.vsphere.properties import NEVER_ENDED
 from agent.vsphere.site import VsphereSite
 from agent.vsphere.snapshot_creation import SnapshotCreation
-from simulator.disks.disk import DiskSpec
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
+from tests.unit.agent.vsphere.conftest import OWNER, take
 
-MIB = 1 << 20
-OWNER = "agent-1"
-
-
-@pytest.fixture
-def vm(simulated: SimulatedSite) -> SimulatedVm:
-    return simulated.add_vm(
-        "pg", disks=[DiskSpec(capacity_bytes=MIB)], change_tracking_enabled=True
-    )
-
-
-def take(vsphere: VsphereSite, vm: SimulatedVm, quiesce: bool = False) -> JobSnapshot:
-    return vsphere.take_snapshot(
-        job_id="1", vm_moref=vm.moid, instance_uuid="", quiesce=quiesce, owner=OWNER
-    )
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def started(simulated: SimulatedSite, method: str) -> int:
@@ -78,7 +63,7 @@ def test_creation_that_does_not_end_is_told_and_found_later(
     monkeypatch.setattr(snapshot_creation, "CREATE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(snapshot_creation, "SETTLE_TIMEOUT_S", 0.2)
     simulated.faults.hold_tasks("CreateSnapshot_Task")
-    with pytest.raises(SnapshotMaybeLeft, match="sendense-1") as caught:
+    with pytest.raises(SnapshotMaybeLeft, match="sendense-job-1") as caught:
         take(vsphere, vm, quiesce=True)
     assert caught.value.code == "SNAPSHOT_FAILED"
     assert caught.value.vm_moref == vm.moid
