@@ -1,14 +1,13 @@
 """The schema's way up and down, with data, with interruptions, and what is refused on it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, MetaData, event, inspect, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from hub.catalog import hub_lock
@@ -22,78 +21,12 @@ from hub.catalog.schema import BASE, alembic_config, differences, revisions
 from hub.catalog.sqlite_copy import copy_before
 from hub.catalog.upload_disk import SamplingFacts
 from hub.errors import CatalogUnavailable
-from hub.jobs.states import Event, ReadMethod
+from hub.jobs.states import ReadMethod
 from shared.errors import ConfigurationError
-from tests.mariadb_server import MariadbServer
 from tests.unit.hub.catalog.conftest import NOON
-from tests.unit.hub.catalog.engines import on_mariadb, on_sqlite
-from tests.unit.hub.catalog.story import PGTEST, Story, frozen
-
-OLDEST = revisions()[0].name
-CHANGES = ("CREATE ", "ALTER ", "DROP ")
-Rows = dict[str, list[tuple[Any, ...]]]
-
-
-class Interrupted(Exception):
-    """The program ended here."""
-
-
-def rows(catalog: Catalog, columns_of: Rows | None = None) -> Rows:
-    """Every row of every table, by name of table; the first one is the columns' names.
-
-    With `columns_of` these columns alone, where they are there.
-    """
-    metadata = MetaData()
-    found: Rows = {}
-    with catalog.engine.connect() as connection:
-        metadata.reflect(connection)
-        for table in metadata.sorted_tables:
-            if table.name == "alembic_version":
-                continue
-            names = sorted(column.name for column in table.c)
-            if columns_of is not None:
-                names = [name for name in columns_of.get(table.name, [()])[0] if name in names]
-            listed = ", ".join(names) or "1"
-            content = connection.execute(text(f"SELECT {listed} FROM {table.name}"))  # noqa: S608
-            found[table.name] = [tuple(names), *sorted(map(tuple, content), key=repr)]
-    return found
-
-
-def shape(catalog: Catalog) -> dict[str, object]:
-    """What the database says of its tables."""
-    inspector = inspect(catalog.engine)
-    return {
-        table: {
-            "columns": sorted(
-                (each["name"], str(each["type"]), each["nullable"])
-                for each in inspector.get_columns(table)
-            ),
-            "indexes": sorted(
-                (each["name"], each["column_names"], bool(each["unique"]))
-                for each in inspector.get_indexes(table)
-            ),
-            "keys": sorted(
-                (each["name"], each["constrained_columns"], each["options"].get("ondelete"))
-                for each in inspector.get_foreign_keys(table)
-            ),
-            "checks": sorted(str(each["name"]) for each in inspector.get_check_constraints(table)),
-        }
-        for table in inspector.get_table_names()
-    }
-
-
-def lived(story: Story) -> None:
-    """Two VMs with chains, jobs that failed or still run, everything that 0001 knows."""
-    story.whole(frozen(0), frozen(1))
-    story.whole(frozen(0), frozen(1))
-    story.fail(story.start())
-    story.fail(story.start(), Event.CANCELLED)
-    other = type(PGTEST)(site="lab", instance_uuid="uuid-2", moref="vm-2", name="数据库")
-    story.whole(vm=other, repository="repo-other")
-    story.start(other, repository="repo-other")
-    # No older schema has a place for it, and the way up does not guess.
-    with story.catalog.write() as session:
-        session.execute(text("UPDATE backup_disks SET read_method = NULL"))
+from tests.unit.hub.catalog.engines import on_sqlite
+from tests.unit.hub.catalog.kept_data import OLDEST, lived, rows, shape
+from tests.unit.hub.catalog.story import Story
 
 
 def test_data_lives_through_a_downgrade_and_an_upgrade(catalog: Catalog, story: Story) -> None:
@@ -183,80 +116,6 @@ def test_downgrade_to_nothing_leaves_an_empty_database(catalog: Catalog) -> None
     assert catalog.schema_state().tables == set()
     catalog.upgrade()
     catalog.require_newest()
-
-
-@on_mariadb
-@pytest.mark.parametrize("way", ["up", "down"])
-def test_migration_interrupted_after_each_statement_is_finished_by_running_it_again(
-    catalog: Catalog, story: Story, mariadb: MariadbServer, way: str
-) -> None:
-    lived(story)
-    before = rows(catalog)
-    if way == "up":
-        catalog.downgrade(OLDEST)
-    run = catalog.upgrade if way == "up" else lambda: catalog.downgrade(OLDEST)
-    interruptions = refused = 0
-    while True:
-        with killed_after_a_change(catalog, mariadb) as killed:
-            try:
-                run()
-            except CatalogUnavailable:
-                assert killed
-                interruptions += 1
-                try:
-                    catalog.require_newest()
-                except ConfigurationError:
-                    refused += 1
-                continue
-        break
-    assert interruptions >= 10
-    assert refused == interruptions
-    assert not killed
-    catalog.upgrade()
-    catalog.require_newest()
-    assert rows(catalog) == before
-    with catalog.engine.connect() as connection:
-        assert differences(connection) == []
-
-
-@on_mariadb
-def test_first_upgrade_interrupted_again_and_again_is_finished_by_running_it_again(
-    empty_catalog: Callable[[], Catalog], mariadb: MariadbServer
-) -> None:
-    catalog = empty_catalog()
-    for _ in range(100):
-        with killed_after_a_change(catalog, mariadb, number=4) as killed:
-            try:
-                catalog.upgrade()
-            except CatalogUnavailable:
-                assert len(killed) == 4
-                with pytest.raises(ConfigurationError, match="run sendense-hub"):
-                    catalog.require_newest()
-                continue
-        break
-    catalog.require_newest()
-    with catalog.engine.connect() as connection:
-        assert differences(connection) == []
-
-
-@on_sqlite
-def test_migration_interrupted_at_any_statement_changes_nothing(
-    catalog: Catalog, story: Story
-) -> None:
-    lived(story)
-    newest = (rows(catalog), shape(catalog))
-    ran = list[str]()
-    with raised_at(catalog, 10_000, ran):
-        catalog.downgrade(OLDEST)
-    oldest = (rows(catalog), shape(catalog))
-    for number in range(1, len(ran) + 1, 2):
-        with raised_at(catalog, number), pytest.raises(Interrupted):
-            catalog.upgrade()
-        assert catalog.revision() == OLDEST
-        if (rows(catalog), shape(catalog)) != oldest:
-            pytest.fail(f"statement {number} stayed")
-    catalog.upgrade()
-    assert (rows(catalog), shape(catalog)) == newest
 
 
 def test_catalog_of_an_older_program_is_refused_naming_the_command(catalog: Catalog) -> None:
@@ -436,44 +295,6 @@ def test_upgrade_without_room_for_the_copy_changes_nothing(
         upgrade_catalog(catalog, print)
     assert catalog.revision() == OLDEST
     assert not list(catalog.file.parent.glob("*.before-*"))
-
-
-@contextmanager
-def killed_after_a_change(
-    catalog: Catalog, server: MariadbServer, number: int = 1
-) -> Iterator[list[str]]:
-    """The connection is killed when so many statements have changed a table; all are in the list."""
-    killed: list[str] = []
-
-    def watch(connection: Connection, cursor: Any, statement: str, *more: object) -> None:
-        if statement.lstrip().startswith(CHANGES):
-            killed.append(statement)
-            if len(killed) == number:
-                server.run("KILL CONNECTION %s", cursor.connection.thread_id())
-
-    event.listen(catalog.engine, "after_cursor_execute", watch)
-    try:
-        yield killed
-    finally:
-        event.remove(catalog.engine, "after_cursor_execute", watch)
-
-
-@contextmanager
-def raised_at(catalog: Catalog, number: int, ran: list[str] | None = None) -> Iterator[None]:
-    """Interrupted when that many statements have changed something; all of them are in `ran`."""
-    seen: list[str] = [] if ran is None else ran
-
-    def watch(connection: Connection, cursor: Any, statement: str, *more: object) -> None:
-        if statement.lstrip().startswith((*CHANGES, "UPDATE ")):
-            seen.append(statement)
-            if len(seen) == number:
-                raise Interrupted(statement)
-
-    event.listen(catalog.engine, "after_cursor_execute", watch)
-    try:
-        yield
-    finally:
-        event.remove(catalog.engine, "after_cursor_execute", watch)
 
 
 def _upgrade_to(catalog: Catalog, revision: str) -> None:
