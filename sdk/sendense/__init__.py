@@ -28,6 +28,8 @@ from sendense.models import (
     ConsistencyLevel,
     Protection,
     ReadMethod,
+    RecoveredLayer,
+    RecoveryDecision,
 )
 from sendense.restore import RestoreProgress, RestoreResult
 from sendense.v1.backup_pb2 import (
@@ -45,6 +47,7 @@ from sendense.v1.context_pb2 import (
     GetChangeIdResponse,
     GetDiskResponse,
 )
+from sendense.v1.hub_pb2 import RecoveredDisk, RecoveredJob, RecoveryReportResponse
 from sendense.v1.inventory_pb2 import (
     Agent,
     VirtualDisk,
@@ -86,6 +89,11 @@ __all__ = [
     "NotFound",
     "Protection",
     "ReadMethod",
+    "RecoveredDisk",
+    "RecoveredJob",
+    "RecoveredLayer",
+    "RecoveryDecision",
+    "RecoveryReportResponse",
     "Repository",
     "RepositoryCheck",
     "ResourceExhausted",

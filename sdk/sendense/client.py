@@ -8,6 +8,7 @@ from sendense import restore
 from sendense.api.backups import BackupCalls
 from sendense.api.contexts import ContextCalls
 from sendense.api.disks import DiskCalls
+from sendense.api.hub import HubCalls
 from sendense.api.repositories import RepositoryCalls
 from sendense.api.sites import SiteCalls
 from sendense.api.statistics import StatisticsCalls
@@ -17,7 +18,9 @@ from sendense.restore import RestoreProgress, RestoreResult
 DEFAULT_ADDRESS: Final = f"127.0.0.1:{DEFAULT_PORT}"
 
 
-class Client(BackupCalls, ContextCalls, DiskCalls, RepositoryCalls, SiteCalls, StatisticsCalls):
+class Client(
+    BackupCalls, ContextCalls, DiskCalls, HubCalls, RepositoryCalls, SiteCalls, StatisticsCalls
+):
     """A connection to one hub; a context manager, and safe to use from several threads.
 
     Every request ends within `timeout_s` seconds; streams (watch, restore) last

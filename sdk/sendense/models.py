@@ -72,6 +72,26 @@ class ConsistencyLevel(OpenEnum):
     FILE_SYSTEM = 2
 
 
+class RecoveryDecision(OpenEnum):
+    """What became of a job that had not ended when the hub started."""
+
+    UNSPECIFIED = 0
+    QUEUED = 1
+    WAITS_FOR_AGENT = 2
+    COMPLETED = 3
+    FAILED = 4
+    CANCELLED = 5
+
+
+class RecoveredLayer(OpenEnum):
+    """What was found of a disk whose upload had not ended when the hub started."""
+
+    UNSPECIFIED = 0
+    NONE = 1
+    REOPENED = 2
+    SEALED = 3
+
+
 class Protection(OpenEnum):
     """Whether VMs are asked for that have a restore point; unspecified is all."""
 

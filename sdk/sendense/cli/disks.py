@@ -99,6 +99,7 @@ def show_disk(
                 "unchanged": text.size(row.bytes_unchanged) if row.bytes_unchanged else "",
                 "sent": text.of_disk(row, text.size(row.bytes_transferred)),
                 "stored": text.size(row.bytes_stored),
+                "resumed": text.resumes(row),
                 "completed": text.when(row.completed_at),
             }
         )

@@ -10,6 +10,7 @@ from sendense.cli.output import print_json
 from sendense.cli.progress import watch_job
 from sendense.cli.state import State, err, out
 from sendense.cli.text import plain
+from sendense.cli.text import state as state_of
 
 
 def follow(client: Client, job_id: str, on_state: Callable[[Backup], None] | None = None) -> Backup:
@@ -37,4 +38,6 @@ def tell_started(client: Client, job: Backup, state: State, *, wait: bool) -> No
         print_json(job)
     else:
         out().print(plain(job.job_id), soft_wrap=True)
+        if job.queue_position:
+            err().print(plain(state_of(job)), soft_wrap=True)
         err().print(f"follow it with: sendense job watch {plain(job.job_id)}", soft_wrap=True)

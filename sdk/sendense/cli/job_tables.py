@@ -30,7 +30,7 @@ def print_jobs(jobs: list[Backup]) -> None:
                 job.site,
                 job.repository_name,
                 text.backup_type(job.backup_type),
-                text.status(job.status),
+                text.stage(job),
                 str(len(job.warnings) or ""),
                 text.when(job.created_at),
                 text.elapsed(job),
@@ -59,6 +59,7 @@ def print_disks(disks: list[BackupDisk], *, with_job: bool = True) -> None:
             number("Read", spare=3),
             number("Sent", spare=1),
             number("Stored", spare=2),
+            Column("Resumed", spare=7),
             Column("Completed", spare=5),
         ),
         [
@@ -74,6 +75,7 @@ def print_disks(disks: list[BackupDisk], *, with_job: bool = True) -> None:
                 text.of_disk(disk, text.size(disk.bytes_read)),
                 text.of_disk(disk, text.size(disk.bytes_transferred)),
                 text.size(disk.bytes_stored),
+                text.resumes(disk),
                 text.when(disk.completed_at),
             )
             for disk in disks

@@ -16,6 +16,7 @@ from sendense.cli import (
     deletions,
     disks,
     failures,
+    hubs,
     jobs,
     repositories,
     restores,
@@ -55,6 +56,7 @@ app.add_typer(disks.app, name="disk")
 app.command("restore")(restores.restore)
 app.add_typer(repositories.app, name="repository")
 app.add_typer(agents.app, name="agent")
+app.add_typer(hubs.app, name="hub")
 app.command("statistics")(statistics)
 
 

@@ -72,7 +72,7 @@ def outcome(job: Backup) -> str:
 
 def _tell(job: Backup, told: set[str], transfers: Transfers) -> None:
     """Say each state and each warning once."""
-    news = [] if BackupStatus(job.status).ended else [f"{job.job_id}: {text.status(job.status)}"]
+    news = [] if BackupStatus(job.status).ended else [f"{job.job_id}: {text.state(job)}"]
     for warning in job.warnings:
         news.append(f"warning: {text.warning(warning)}")
     for line in news:

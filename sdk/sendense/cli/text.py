@@ -14,9 +14,13 @@ from sendense import (
     ConsistencyLevel,
     DiskSampling,
     ReadMethod,
+    RecoveredLayer,
+    RecoveryDecision,
 )
+from sendense.models import OpenEnum
 
 CANCELLED = "cancelled: "
+_ENDINGS = {1: "st", 2: "nd", 3: "rd"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 # From a million up; smaller ones are offsets and lengths that somebody wants to the byte.
 _BYTES = re.compile(r"\b(\d{7,}) bytes\b")
@@ -74,9 +78,24 @@ def status(value: int) -> str:
     return _name(BackupStatus, value)
 
 
+def ordinal(number: int) -> str:
+    """ "1st", "2nd", "11th"."""
+    ending = "th" if number % 100 in (11, 12, 13) else _ENDINGS.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def stage(job: Backup) -> str:
+    """The status in a word or two; of a job in the queue its place: "queued (3rd)"."""
+    if job.queue_position:
+        return f"queued ({ordinal(job.queue_position)})"
+    return status(job.status)
+
+
 def state(job: Backup) -> str:
-    """The status, and when it completed how many warnings it has: "completed, 1 warning"."""
-    name = status(job.status)
+    """The status, and what belongs to it: "completed, 1 warning", "queued (3rd), waits for ..."."""
+    name = stage(job)
+    if job.waiting_for:
+        return f"{name}, waits for {job.waiting_for}"
     if BackupStatus(job.status) is BackupStatus.COMPLETED and job.warnings:
         return f"{name}, {count(len(job.warnings), 'warning')}"
     return name
@@ -129,6 +148,23 @@ def read_method(value: int) -> str:
     return _name(ReadMethod, value)
 
 
+def recovery_decision(value: int) -> str:
+    """ "queued", "waits for agent", "completed", ..."""
+    return _name(RecoveryDecision, value)
+
+
+def recovered_layer(value: int) -> str:
+    """ "none", "reopened", "sealed"."""
+    return _name(RecoveredLayer, value)
+
+
+def resumes(disk: BackupDisk) -> str:
+    """ "2, 1.5 MiB sent again"; empty for an upload that never broke off."""
+    if not disk.resume_count:
+        return ""
+    return f"{disk.resume_count}, {size(disk.bytes_resent)} sent again"
+
+
 def sampling(found: DiskSampling) -> str:
     """What a sample of the clusters that tracking called unchanged found."""
     checked = f"{count(found.clusters_sampled, 'cluster')} called unchanged were checked"
@@ -152,7 +188,7 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _name(kind: type[BackupStatus | BackupType | ConsistencyLevel | ReadMethod], value: int) -> str:
+def _name(kind: type[OpenEnum], value: int) -> str:
     known = kind(value)
     if known == 0:
         return str(value) if value else ""

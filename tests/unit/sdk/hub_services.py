@@ -219,6 +219,7 @@ ANSWERS: dict[str, Callable[[HubState, Any], dict[str, Any]]] = {
     "GetAgent": lambda state, request: {"agent": _agent(state, request)},
     "DrainAgent": _draining(True),
     "ResumeAgent": _draining(False),
+    "RecoveryReport": lambda state, request: _fields(state.recovery),
     "RemoveAgent": _remove_agent,
     "ListVirtualMachines": _listed("virtual_machines", "virtual_machines"),
     "GetStatistics": lambda state, request: _fields(state.statistics),

@@ -11,6 +11,7 @@ import grpc
 from sendense.v1 import (
     backup_pb2,
     context_pb2,
+    hub_pb2,
     inventory_pb2,
     repository_pb2,
     restore_pb2,
@@ -69,6 +70,7 @@ class HubState:
         default_factory=context_pb2.GetChangeIdResponse
     )
     checks: list[repository_pb2.RepositoryCheck] = field(default_factory=list)
+    recovery: hub_pb2.RecoveryReportResponse = field(default_factory=hub_pb2.RecoveryReportResponse)
     statistics: statistics_pb2.GetStatisticsResponse = field(
         default_factory=statistics_pb2.GetStatisticsResponse
     )

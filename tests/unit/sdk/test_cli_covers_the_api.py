@@ -36,6 +36,7 @@ COMMANDS = {
     "ListDisks": f"disk list {JOB_ID}",
     "ListRepositories": "repository list",
     "ListVirtualMachines": "vm list",
+    "RecoveryReport": "hub recovery",
     "RemoveAgent": "agent remove site-1 --yes",
     "RenameRepository": "repository rename default first",
     "RestoreDisk": f"restore {JOB_ID} 0 --output disk.raw",

@@ -62,6 +62,7 @@ CALLS = {
     "GetChain": lambda c, path: c.get_chain("job-1", 0),
     "GetChangeId": lambda c, path: c.get_change_id("pgtest1", 0),
     "GetStatistics": lambda c, path: c.get_statistics(),
+    "RecoveryReport": lambda c, path: c.recovery_report(),
     "RemoveAgent": lambda c, path: c.remove_agent("site-1"),
     "RenameRepository": lambda c, path: c.rename_repository("default", "first"),
     "ResumeAgent": lambda c, path: c.resume_agent("site-1"),
