@@ -14,7 +14,7 @@ from hub.catalog.queries import find_disk
 from hub.catalog.read_methods import ReadInFact, read_in_fact
 from hub.catalog.tracking_trust import distrust_tracking, lock_trust
 from hub.errors import DiskNotUploadable, JobEnded, ProtocolViolation
-from hub.jobs.states import BackupType, ReadMethod, Status
+from hub.jobs.states import LIVE, BackupType, ReadMethod, Status
 from sendense.clusters import cluster_count
 from shared.errors import SendenseError
 
@@ -67,15 +67,14 @@ def begin_upload(
     reason: str,
     sampling: SamplingFacts | None,
     now: datetime,
-    repeated: bool = False,
 ) -> BackupDisk:
     """Take the disk for an upload; a sealed one is returned as it is, to be answered again.
 
     `full_instead` clears the row's base before its layer exists, and warns. `method`
     None means as planned. A sample that found missed clusters makes the VM's tracking
-    distrusted, whatever becomes of the job. `repeated`: this caller tried
-    before and does not know how it ended, so that a disk that is taken already is its
-    own. Raises JobNotFound, DiskNotFound, JobEnded, DiskNotUploadable, ProtocolViolation.
+    distrusted, whatever becomes of the job. An upload that broke off is taken again: the
+    same said once more changes nothing. Raises JobNotFound, DiskNotFound, JobEnded,
+    DiskNotUploadable, ProtocolViolation.
     """
     # One after the other: the job's warnings and type are of all its disks.
     missed = sampling is not None and sampling.clusters_missed > 0
@@ -85,9 +84,7 @@ def begin_upload(
         return disk
     if disk.job.status is not Status.RUNNING:
         raise JobEnded(job_id, disk.job.status)
-    if disk.status is Status.RUNNING and repeated:
-        return disk
-    if disk.status is not Status.PENDING:
+    if disk.status not in LIVE:
         raise DiskNotUploadable(job_id, disk_index, f"it is {disk.status}")
     found = _checked(disk, sampling)
     fact = read_in_fact(
@@ -101,7 +98,11 @@ def begin_upload(
     moved = rows_moved(
         session,
         update(BackupDisk)
-        .where(BackupDisk.id == disk.id, BackupDisk.status == Status.PENDING)
+        .where(
+            BackupDisk.id == disk.id,
+            BackupDisk.status.in_(LIVE),
+            BackupDisk.sealed_at.is_(None),
+        )
         .values(
             status=Status.RUNNING,
             bytes_planned=bytes_planned,
@@ -122,6 +123,52 @@ def begin_upload(
         .options(joinedload(BackupDisk.base))
         .execution_options(populate_existing=True)
     ).one()
+
+
+def resume_upload(session: Session, disk: BackupDisk, bytes_resent: int) -> None:
+    """An upload that broke off goes on: count it, and the bytes sent again so far.
+
+    `disk` is the row as it was before; repeating it changes nothing. Raises JobEnded.
+    """
+    times = disk.resume_count + 1
+    moved = rows_moved(
+        session,
+        update(BackupDisk)
+        .where(
+            BackupDisk.id == disk.id,
+            BackupDisk.status == Status.RUNNING,
+            BackupDisk.sealed_at.is_(None),
+            BackupDisk.resume_count == disk.resume_count,
+        )
+        .values(resume_count=times, bytes_resent=bytes_resent),
+    )
+    if moved == 1:
+        return
+    row = session.scalars(select(BackupDisk).where(BackupDisk.id == disk.id)).one()
+    if row.status is not Status.RUNNING or row.resume_count != times:
+        raise JobEnded(row.backup_job_id, row.job.status)
+
+
+def require_unchanged(session: Session, disk: BackupDisk) -> None:
+    """The row tells of the same disk as before: its layer is this row's. Raises ProtocolViolation."""
+    row = session.scalars(select(BackupDisk).where(BackupDisk.id == disk.id)).one()
+    now, before = _told_of_layer(row), _told_of_layer(disk)
+    if now != before:
+        raise ProtocolViolation(
+            f"disk {disk.disk_index} of {disk.backup_job_id} is {now}, its layer is of {before}"
+        )
+
+
+def _told_of_layer(disk: BackupDisk) -> tuple[object, ...]:
+    return (
+        disk.backup_job_id,
+        disk.disk_index,
+        disk.vmware_disk_key,
+        disk.disk_uuid,
+        disk.capacity_bytes,
+        disk.disk_change_id,
+        disk.base_disk_id,
+    )
 
 
 def seal_disk(session: Session, disk_id: int, facts: SealedFacts, now: datetime) -> None:
@@ -182,9 +229,18 @@ def break_disk(session: Session, disk_id: int, error: SendenseError) -> bool:
 
 
 def _checked(disk: BackupDisk, sampling: SamplingFacts | None) -> SamplingFacts:
-    """Raises ProtocolViolation for numbers that the disk cannot have."""
-    if sampling is None or sampling == NOT_SAMPLED:
-        return NOT_SAMPLED
+    """What the row is to say. Raises ProtocolViolation for numbers that the disk cannot have.
+
+    What an earlier upload of the disk told is kept where this one tells of fewer misses.
+    """
+    before = SamplingFacts(
+        disk.clusters_sampled,
+        disk.clusters_drawn_from,
+        disk.undetected_clusters_bound,
+        disk.clusters_missed,
+    )
+    if sampling is None or sampling in (NOT_SAMPLED, before):
+        return before
     limit = cluster_count(disk.capacity_bytes)
     if disk.read_method is ReadMethod.ALLOCATED and sampling.clusters_missed:
         problem = f"is planned without a base, and its sample missed changes: {sampling}"
@@ -193,7 +249,7 @@ def _checked(disk: BackupDisk, sampling: SamplingFacts | None) -> SamplingFacts:
     elif sampling.clusters_missed > sampling.clusters_sampled:
         problem = f"cannot have missed more clusters than were sampled: {sampling}"
     else:
-        return sampling
+        return sampling if sampling.clusters_missed >= before.clusters_missed else before
     raise ProtocolViolation(f"disk {disk.disk_index} of {disk.backup_job_id} {problem}")
 
 

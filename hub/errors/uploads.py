@@ -22,15 +22,17 @@ class DiskNotUploadable(SendenseError):
 
 
 @dataclass(eq=False)
-class UploadActive(SendenseError):
-    """The disk is being uploaded already."""
+class UploadNotReady(SendenseError):
+    """The hub cannot take the disk's upload yet; what it has of it stays."""
 
-    code: ClassVar[str] = "UPLOAD_ACTIVE"
-    status: ClassVar[StatusCode] = StatusCode.ALREADY_EXISTS
-    text: ClassVar[str] = "disk {disk_index} of {job_id} is being uploaded already"
+    code: ClassVar[str] = "UPLOAD_NOT_READY"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = "disk {disk_index} of {job_id} cannot be taken yet: {problem}"
 
     job_id: str
     disk_index: int
+    problem: str
 
 
 @dataclass(eq=False)

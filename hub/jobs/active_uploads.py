@@ -1,11 +1,14 @@
-"""The streams of jobs' disks that are going on: uploads, one a disk, and readers of bases."""
+"""The streams of jobs' disks that are going on: uploads, one a disk, and readers of bases.
+
+The newest upload of a disk counts: the agent that opens it has given the others up.
+"""
 
 import threading
 from typing import Final, Protocol
 
 import structlog
 
-from hub.errors import UploadActive
+from hub.errors import UploadNotReady, UploadSuperseded
 from shared.errors import SendenseError
 
 # How long a stream may take to notice that it is to end, before its RPC is
@@ -50,22 +53,37 @@ class ActiveUploads:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._uploads: dict[tuple[str, int], Upload] = {}
+        # Of each disk, the one that asked for it last; it may still wait for its turn.
+        self._newest: dict[tuple[str, int], Upload] = {}
         self._readers: set[Reader] = set()
 
     def enter(self, upload: Upload) -> None:
-        """Claim the upload's disk. Raises UploadActive."""
+        """Claim the upload's disk, once the one that has it is ended and has closed its files.
+
+        Raises UploadSuperseded (a newer one came meanwhile), UploadNotReady.
+        """
+        key = (upload.job_id, upload.disk_index)
         with self._lock:
-            key = (upload.job_id, upload.disk_index)
-            if key in self._uploads:
-                raise UploadActive(*key)
-            self._uploads[key] = upload
+            self._newest[key] = upload
+        while True:
+            with self._lock:
+                if self._newest.get(key) is not upload:
+                    raise UploadSuperseded(*key)
+                before = self._uploads.get(key)
+                if before is None:
+                    self._uploads[key] = upload
+                    return
+            before.abort(UploadSuperseded(*key))
+            if not _released(before):
+                raise UploadNotReady(*key, "an earlier upload of it has not ended yet")
 
     def leave(self, upload: Upload) -> None:
         """Give the disk back; an upload that never entered may leave too."""
         with self._lock:
             key = (upload.job_id, upload.disk_index)
-            if self._uploads.get(key) is upload:
-                del self._uploads[key]
+            for uploads in (self._uploads, self._newest):
+                if uploads.get(key) is upload:
+                    del uploads[key]
 
     def enter_reader(self, reader: Reader) -> None:
         """A reader of the disk's base begins. Enter before its rows are looked at."""
@@ -118,14 +136,19 @@ class ActiveUploads:
         for stream in streams:
             stream.abort(error)
         for stream in streams:
-            if stream.released.wait(NOTICE_S):
-                continue
-            stream.cancel_rpc()
-            if not stream.released.wait(RELEASE_S):
-                _log.error(
-                    "upload_does_not_end", job_id=stream.job_id, disk_index=stream.disk_index
-                )
+            _released(stream)
 
     def _streams(self) -> list[DiskStream]:
         with self._lock:
-            return [*self._uploads.values(), *self._readers]
+            return [*{*self._uploads.values(), *self._newest.values()}, *self._readers]
+
+
+def _released(stream: DiskStream) -> bool:
+    """Wait until an aborted stream has closed its files; after a while its RPC is broken off."""
+    if stream.released.wait(NOTICE_S):
+        return True
+    stream.cancel_rpc()
+    if stream.released.wait(RELEASE_S):
+        return True
+    _log.error("upload_does_not_end", job_id=stream.job_id, disk_index=stream.disk_index)
+    return False

@@ -51,7 +51,7 @@ def base_digests(
 class _Telling:
     def __init__(self, parts: Parts, requests: Iterator[pb.BaseDigestsRequest], rpc: Rpc) -> None:
         self._parts = parts
-        self._stream = PeerStream(requests, rpc)
+        self._stream = PeerStream(requests, rpc, parts.leases)
         # Under the stream's condition.
         self._asked: deque[pb.BaseDigestsRequest] = deque()
         self._asked_all = False
@@ -119,6 +119,7 @@ class _Telling:
         if not first.job_id:
             raise InvalidArgument("job_id", "the first request names the disk")
         self._stream.job_id, self._stream.disk_index = first.job_id, first.disk_index
+        self._stream.at_work()
         # Before the rows are looked at: whoever ends the job after that finds it.
         self._parts.uploads.enter_reader(self._stream)
         disk = self._find_disk()

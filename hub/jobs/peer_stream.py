@@ -8,11 +8,13 @@ the requests as well.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from hub.errors import UploadStalled
+from hub.jobs.leases import Leases
 from shared.errors import SendenseError
 
+RENEW_INTERVAL_S: Final = 1.0
 Request = TypeVar("Request")
 
 
@@ -25,9 +27,13 @@ class Rpc(Protocol):
 
 
 class PeerStream(Generic[Request]):
-    """Thread-safe. `changed` guards `error`, `aborted` and what its user puts under it."""
+    """Thread-safe. `changed` guards `error`, `aborted` and what its user puts under it.
 
-    def __init__(self, requests: Iterator[Request], rpc: Rpc) -> None:
+    Requests are taken one by one, none ahead: a peer that is too fast waits in the
+    connection, by its flow control.
+    """
+
+    def __init__(self, requests: Iterator[Request], rpc: Rpc, leases: Leases) -> None:
         self.job_id = ""  # both known since the first request
         self.disk_index = -1
         self.released = threading.Event()  # nothing of the disk is open any more
@@ -39,6 +45,8 @@ class PeerStream(Generic[Request]):
         self._requests = requests
         self._rpc = rpc
         self._waiting_since: float | None = None  # for the next request
+        self._leases = leases
+        self._renewed_at = -RENEW_INTERVAL_S
         if not rpc.add_callback(self._end_of_rpc):
             self._end_of_rpc()
 
@@ -46,9 +54,19 @@ class PeerStream(Generic[Request]):
         """The next request; None at their end. Raises grpc.RpcError when the RPC broke."""
         self._waiting_since = time.monotonic()
         try:
-            return next(self._requests, None)
+            request = next(self._requests, None)
         finally:
             self._waiting_since = None
+        if request is not None:
+            self.at_work()
+        return request
+
+    def at_work(self) -> None:
+        """A sign of life of the job, once it is known; told at most once a second."""
+        now = time.monotonic()
+        if self.job_id and now - self._renewed_at >= RENEW_INTERVAL_S:
+            self._renewed_at = now
+            self._leases.renew([self.job_id])
 
     def over(self) -> bool:
         """Whether nothing more is to be answered. Call it under `changed`."""

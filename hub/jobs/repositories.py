@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeVar
 
 from hub.catalog import repositories as rules
-from hub.catalog.models import BackupDisk, BackupRepository
+from hub.catalog.models import BackupDisk, BackupRepository, VmBackupContext
 from hub.jobs.folder_calls import CHANGE
 from hub.jobs.parts import Parts
-from hub.repository import LayerBase, Repository
+from hub.repository import LayerBase, LayerIdentity, Repository
 from shared.errors import InvalidArgument
 
 NAME: Final = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
@@ -25,6 +25,20 @@ Answer = TypeVar("Answer")
 def open_repository(row: BackupRepository) -> Repository:
     """The folder of a row. Raises RepositoryUnusable."""
     return Repository.open(Path(row.path), repository_id=row.id)
+
+
+def layer_identity(context: VmBackupContext, row: BackupDisk) -> LayerIdentity:
+    """What the layer of a disk is to say of itself."""
+    return LayerIdentity(
+        context_id=context.context_id,
+        job_id=row.backup_job_id,
+        disk_index=row.disk_index,
+        vm_name=context.vm_name,
+        vmware_disk_key=row.vmware_disk_key,
+        disk_uuid=row.disk_uuid,
+        disk_label=row.label,
+        capacity_bytes=row.capacity_bytes,
+    )
 
 
 def layer_base(row: BackupDisk) -> LayerBase:

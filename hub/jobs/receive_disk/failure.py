@@ -1,28 +1,38 @@
-"""What becomes of the disk and its job when an upload has failed."""
+"""What becomes of the disk, its layer and its job when an upload has ended without a seal."""
+
+from typing import Final
 
 import structlog
+from grpc import StatusCode
 
 from hub.catalog.models import BackupDisk
-from hub.jobs.end import ask_to_end, fail_job
+from hub.errors import (
+    FrameDamaged,
+    TooManyStreams,
+    UploadStalled,
+    UploadSuperseded,
+    UploadTruncated,
+)
+from hub.jobs.end import fail_job
 from hub.jobs.parts import Parts
-from hub.jobs.receive_disk.rows import cancel_requested, record_break
+from hub.jobs.receive_disk.rows import record_break
 from hub.jobs.states import Event
 from hub.repository import LayerWriter
 from shared.errors import SendenseError
 
+_PASSING: Final = (UploadSuperseded, FrameDamaged, UploadTruncated, UploadStalled, TooManyStreams)
 _log = structlog.get_logger(__name__)
 
 
-def fail_disk(
-    parts: Parts, site: str, disk: BackupDisk, error: SendenseError, *, broke: bool
-) -> None:
-    """Record the failure and end the job. `broke`: the connection did. Raises nothing."""
+def may_go_on(error: SendenseError) -> bool:
+    """Whether what is durable stays, for another call to go on behind it (upload.proto)."""
+    return isinstance(error, _PASSING) or error.status is StatusCode.UNAVAILABLE
+
+
+def fail_disk(parts: Parts, site: str, disk: BackupDisk, error: SendenseError) -> None:
+    """Record the failure and end the job. Raises nothing."""
     job_id, disk_index = disk.backup_job_id, disk.disk_index
     try:
-        if broke and cancel_requested(parts, job_id):
-            # The agent obeys. Its disk did not fail: the job's end cancels it.
-            _log.info("upload_cancelled", job_id=job_id, disk=disk_index)
-            return
         _log.warning("upload_failed", job_id=job_id, disk=disk_index, error=str(error))
         try:
             record_break(parts, disk.id, error)
@@ -30,22 +40,18 @@ def fail_disk(
             # The job's end marks its disks too.
             _log.warning("disk_not_failed", job_id=job_id, error=str(failure))
         parts.board.changed(job_id)
-        if broke:
-            # The agent may have broken it off for a reason of its own, which
-            # it is about to report: that one is worth more than "it broke".
-            ask_to_end(parts, site, job_id, event=Event.FAILED, error=error)
-        else:
-            fail_job(parts, site, job_id, error)
+        fail_job(parts, site, job_id, error)
     except Exception:  # noqa: BLE001 - nobody above to report a defect to
         _log.exception("job_not_failed", job_id=job_id)
         parts.owed.add(job_id, Event.FAILED, error)
 
 
-def discard(writer: LayerWriter, job_id: str) -> None:
-    """Remove the files of an upload that failed. Raises nothing."""
+def put_away(writer: LayerWriter, job_id: str, *, keep: bool) -> None:
+    """Close the files of an upload that ended; `keep` them to go on with, or remove them. Raises nothing."""
     try:
-        writer.discard()
-    except SendenseError as error:
-        _log.warning("partial_layer_not_removed", job_id=job_id, error=str(error))
-    except Exception:  # noqa: BLE001 - the job is to fail all the same
-        _log.exception("partial_layer_not_removed", job_id=job_id)
+        if keep:
+            writer.suspend()
+        else:
+            writer.discard()
+    except Exception:  # noqa: BLE001 - the disk is to be given back all the same
+        _log.exception("partial_layer_not_put_away", job_id=job_id, keep=keep)

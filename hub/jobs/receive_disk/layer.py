@@ -4,27 +4,21 @@ from hub.catalog.models import BackupDisk, VmBackupContext
 from hub.catalog.upload_disk import SealedFacts
 from hub.errors import FrameDamaged, FrameRefused
 from hub.jobs.board import DiskProgress
-from hub.jobs.repositories import layer_base, open_repository
-from hub.repository import LayerIdentity, LayerWriter, SealedLayer
+from hub.jobs.repositories import layer_base, layer_identity, open_repository
+from hub.repository import LayerWriter, ResumedLayer, SealedLayer
 from sendense.codec import EncodedClusters, FrameCorrupt, FrameInvalid, from_frame
 from sendense.v1 import clusters_pb2
 from sendense.v1 import upload_pb2 as pb
 
 
-def new_layer(context: VmBackupContext, disk: BackupDisk) -> LayerWriter:
-    """Begin the disk's layer. Raises what `Repository.new_layer` raises."""
-    identity = LayerIdentity(
-        context_id=context.context_id,
-        job_id=disk.backup_job_id,
-        disk_index=disk.disk_index,
-        vm_name=context.vm_name,
-        vmware_disk_key=disk.vmware_disk_key,
-        disk_uuid=disk.disk_uuid,
-        disk_label=disk.label,
-        capacity_bytes=disk.capacity_bytes,
+def resume_layer(context: VmBackupContext, disk: BackupDisk, plan_digest: bytes) -> ResumedLayer:
+    """Go on with the disk's layer, or begin it. Raises what `Repository.resume_layer` raises."""
+    return open_repository(context.repository).resume_layer(
+        layer_identity(context, disk),
+        layer_base(disk.base) if disk.base is not None else None,
+        plan_digest=plan_digest,
+        change_id=disk.disk_change_id,
     )
-    base = layer_base(disk.base) if disk.base is not None else None
-    return open_repository(context.repository).new_layer(identity, base)
 
 
 def append(

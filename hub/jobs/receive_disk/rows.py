@@ -3,19 +3,23 @@
 from typing import Final
 
 from hub.catalog.models import MAX_TEXT_CHARS, BackupDisk
-from hub.catalog.queries import find_disk, find_job
+from hub.catalog.queries import find_disk
 from hub.catalog.upload_disk import (
     SamplingFacts,
     SealedFacts,
     begin_upload,
     break_disk,
+    require_unchanged,
+    resume_upload,
     seal_disk,
 )
 from hub.errors import ProtocolViolation
-from hub.jobs.catalog_attempts import catalog_attempts, retry_catalog
+from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
 from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import ReadMethod
+from hub.repository import LayerTotals, SealedLayer
+from sendense.clusters import CLUSTER_BYTES
 from sendense.v1 import upload_pb2 as pb
 from shared.errors import SendenseError
 
@@ -38,9 +42,11 @@ def begin(parts: Parts, opening: pb.UploadOpen, *, bytes_planned: int) -> Backup
     """
     method = _method(opening)
     sampling = _sampling(opening)
-    for attempt in catalog_attempts():
-        with attempt, parts.catalog.write() as session:
-            disk = begin_upload(
+
+    @retry_catalog
+    def record() -> BackupDisk:
+        with parts.catalog.write() as session:
+            return begin_upload(
                 session,
                 opening.job_id,
                 opening.disk_index,
@@ -51,9 +57,16 @@ def begin(parts: Parts, opening: pb.UploadOpen, *, bytes_planned: int) -> Backup
                 reason=opening.read_reason[:MAX_TEXT_CHARS],
                 sampling=sampling,
                 now=parts.now(),
-                repeated=attempt.retry_state.attempt_number > 1,
             )
-    return disk
+
+    return record()
+
+
+@retry_catalog
+def record_resume(parts: Parts, disk: BackupDisk, bytes_resent: int) -> None:
+    """The disk's upload goes on; `bytes_resent` in all. Raises JobEnded, CatalogUnavailable."""
+    with parts.catalog.write() as session:
+        resume_upload(session, disk, bytes_resent)
 
 
 @retry_catalog
@@ -64,17 +77,39 @@ def record_seal(parts: Parts, disk_id: int, facts: SealedFacts) -> None:
 
 
 @retry_catalog
+def record_recovered_seal(
+    parts: Parts, disk: BackupDisk, sealed: SealedLayer, totals: LayerTotals
+) -> None:
+    """The disk's layer was found sealed, which its row does not say yet; repeating changes nothing.
+
+    `disk` is the row that the layer was looked for with, its base and change id
+    included. Raises JobEnded, ProtocolViolation (the row tells of another disk by now),
+    CatalogUnavailable.
+    """
+    unchanged = 0
+    if disk.base_disk_id is not None:
+        sent = (totals.clusters + totals.zero_clusters) * CLUSTER_BYTES
+        unchanged = max(0, disk.bytes_planned - sent)
+    facts = SealedFacts(
+        qcow2_path=sealed.path,
+        root_digest=sealed.root_digest.hex(),
+        bytes_planned=disk.bytes_planned,
+        bytes_read=disk.bytes_planned,
+        bytes_transferred=totals.payload_bytes,
+        bytes_stored=sealed.bytes_stored,
+        bytes_unchanged=unchanged,
+        clusters_missed=0,  # what the row knows of the sample stays
+    )
+    with parts.catalog.write() as session:
+        require_unchanged(session, disk)
+        seal_disk(session, disk.id, facts, parts.now())
+
+
+@retry_catalog
 def record_break(parts: Parts, disk_id: int, error: SendenseError) -> None:
     """The disk's upload failed. Raises CatalogUnavailable."""
     with parts.catalog.write() as session:
         break_disk(session, disk_id, error)
-
-
-@retry_catalog
-def cancel_requested(parts: Parts, job_id: str) -> bool:
-    """Whether somebody wants the job cancelled. Raises JobNotFound, CatalogUnavailable."""
-    with parts.catalog.read() as session:
-        return find_job(session, job_id).cancel_requested_at is not None
 
 
 def _method(opening: pb.UploadOpen) -> ReadMethod | None:

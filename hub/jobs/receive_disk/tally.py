@@ -2,6 +2,7 @@
 
 from hub.errors import ProtocolViolation, UploadTruncated
 from hub.jobs.board import DiskProgress
+from hub.repository import DurableLayer
 from sendense.clusters import CLUSTER_BYTES, cluster_count
 from sendense.codec import EncodedClusters
 from sendense.v1 import upload_pb2 as pb
@@ -32,6 +33,14 @@ class Tally:
         self._check("bytes_planned", bytes_planned, self._limit_bytes)
         self.progress = progress
         self.progress.bytes_planned = bytes_planned
+
+    def go_on(self, durable: DurableLayer) -> None:
+        """The layer has this much; whatever else was counted before is counted anew."""
+        mine = self.progress
+        self.frames = durable.frames
+        self._clusters = durable.clusters
+        mine.bytes_transferred = durable.payload_bytes
+        mine.bytes_read = min(durable.clusters * CLUSTER_BYTES, mine.bytes_planned)
 
     def advance(self, progress: pb.UploadProgress) -> None:
         """The agent has read so much. Raises ProtocolViolation."""

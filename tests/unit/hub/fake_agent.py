@@ -260,6 +260,19 @@ class Uploading:
     def put(self, **part: Any) -> None:
         self._out.put(upload_pb.UploadDiskRequest(**part))
 
+    def opened(self) -> upload_pb.UploadOpened:
+        """Wait for it; what is durable counts as sent from here on."""
+        opened = self.until("opened").opened
+        self.frames = opened.durable_frames
+        self.clusters = opened.durable_clusters
+        self.payload = opened.durable_payload_bytes
+        return opened
+
+    def acknowledged(self, frames: int) -> None:
+        """Wait until so many frames of the layer are durable."""
+        while self.until("ack").ack.durable_frames < frames:
+            pass
+
     def frame(self, batch: EncodedClusters) -> None:
         self.frames += 1
         self.clusters += len(batch)

@@ -96,7 +96,6 @@ class Story:
         method: ReadMethod | None = None,
         reason: str = "",
         sampling: SamplingFacts | None = None,
-        repeated: bool = False,
     ) -> BackupDisk:
         """`upload` within the caller's transaction."""
         return begin_upload(
@@ -110,7 +109,6 @@ class Story:
             reason=reason,
             sampling=sampling,
             now=self.now(),
-            repeated=repeated,
         )
 
     def seal(

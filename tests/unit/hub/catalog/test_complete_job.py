@@ -9,8 +9,14 @@ from sqlalchemy.orm import Session
 from hub.catalog import upload_disk
 from hub.catalog.end_job import end_job
 from hub.catalog.models import BackupDisk
-from hub.catalog.upload_disk import SealedFacts, seal_disk
-from hub.errors import DiskNotUploadable, JobEnded, NoDisks, ProtocolViolation
+from hub.catalog.upload_disk import SealedFacts, break_disk, seal_disk
+from hub.errors import (
+    DiskNotUploadable,
+    JobEnded,
+    NoDisks,
+    ProtocolViolation,
+    UploadTruncated,
+)
 from hub.jobs.states import TRANSITIONS, BackupType, Event, Status
 from tests.unit.hub.catalog.conftest import Clock
 from tests.unit.hub.catalog.story import Story, frozen
@@ -67,10 +73,8 @@ def test_job_is_not_completed_while_a_disk_is_missing(story: Story) -> None:
 def test_upload_begun_and_sealed_twice_changes_nothing(story: Story) -> None:
     job = story.start()
     (disk,) = story.open(job)
-    story.upload(job)
-    with pytest.raises(DiskNotUploadable):
-        story.upload(job)
-    assert story.upload(job, repeated=True).status is Status.RUNNING
+    for _ in range(2):
+        assert story.upload(job).status is Status.RUNNING
     facts = SealedFacts("c/j/disk-0.qcow2", "ab" * 32, 4, 4, 2, 1, 0, 0)
     for _ in range(2):
         with story.catalog.write() as session:
@@ -226,9 +230,11 @@ def test_job_without_disks_is_refused(story: Story) -> None:
         )
 
 
-def test_disk_is_uploaded_once(story: Story) -> None:
+def test_disk_that_failed_takes_no_upload(story: Story) -> None:
     job = story.start()
     story.open(job)
-    story.upload(job)
+    disk = story.upload(job)
+    with story.catalog.write() as session:
+        assert break_disk(session, disk.id, UploadTruncated(job.id, 0, "its totals are wrong"))
     with pytest.raises(DiskNotUploadable):
         story.upload(job)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hub.catalog.models import BackupJob
-from hub.catalog.upload_disk import SamplingFacts
-from hub.errors import ProtocolViolation
+from hub.catalog.upload_disk import SamplingFacts, resume_upload
+from hub.errors import JobEnded, ProtocolViolation
 from hub.jobs.states import BackupType, ReadMethod, Status
 from tests.unit.hub.catalog.story import GIB, Story, frozen
 
@@ -150,8 +150,49 @@ def test_seal_tells_all_that_were_missed_and_never_fewer_than_the_sample(
 
 def test_begin_that_is_repeated_changes_nothing(story: Story) -> None:
     job = opened(story, ReadMethod.CHANGED)
-    for repeated in (False, True):
-        story.upload(
-            job, method=ReadMethod.COMPARED, reason="reset", sampling=CLEAN, repeated=repeated
-        )
+    for _ in range(2):
+        story.upload(job, method=ReadMethod.COMPARED, reason="reset", sampling=CLEAN)
     assert len(story.job(job).warnings) == 1
+
+
+@pytest.mark.parametrize("full_reason", ["", "a layer is damaged"])
+def test_upload_that_goes_on_keeps_what_was_said_and_warns_once(
+    story: Story, full_reason: str
+) -> None:
+    """Also of a full instead, whose row has no base any more, after a miss."""
+    job = opened(story, ReadMethod.CHANGED)
+    method = ReadMethod.ALLOCATED if full_reason else ReadMethod.COMPARED
+    said: dict[str, Any] = {"full_reason": full_reason, "method": method, "reason": "2 missed"}
+    first = story.upload(job, **said, sampling=MISSED)
+    warnings = story.job(job).warnings
+    for sampling in (MISSED, CLEAN, None):
+        again = story.upload(job, **said, sampling=sampling)
+        assert (again.read_method, again.read_reason) == (method, first.read_reason)
+        assert (again.clusters_sampled, again.clusters_missed) == (70, 2)
+        assert (again.base_disk_id, again.status) == (first.base_disk_id, Status.RUNNING)
+    assert story.job(job).warnings == warnings
+
+
+def test_upload_that_goes_on_by_another_plan_is_applied_to_the_row(story: Story) -> None:
+    job = opened(story, ReadMethod.CHANGED)
+    story.upload(job, method=ReadMethod.CHANGED)
+    story.upload(job, method=ReadMethod.COMPARED, reason="reset")
+    disk = story.upload(job, full_reason="a layer is damaged")
+    assert (disk.read_method, disk.base_disk_id) == (ReadMethod.ALLOCATED, None)
+    assert [warning["code"] for warning in story.job(job).warnings] == [
+        "COMPARED_INSTEAD_OF_TRACKING",
+        "FULL_INSTEAD_OF_INCREMENTAL",
+    ]
+
+
+def test_resume_is_counted_once_however_often_it_is_recorded(story: Story) -> None:
+    job = opened(story, ReadMethod.ALLOCATED)
+    disk = story.upload(job)
+    for _ in range(2):
+        with story.catalog.write() as session:
+            resume_upload(session, disk, 7)
+    disk = story.upload(job)
+    assert (disk.resume_count, disk.bytes_resent) == (1, 7)
+    story.fail(job)
+    with pytest.raises(JobEnded), story.catalog.write() as session:
+        resume_upload(session, disk, 7)
