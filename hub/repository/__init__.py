@@ -8,24 +8,40 @@ from hub.repository.errors import (
     RepositoryFull,
     RepositoryUnusable,
 )
-from hub.repository.facts import DurablePoint, LayerBase, LayerIdentity, SealedLayer, Space
+from hub.repository.facts import (
+    DurableLayer,
+    DurablePoint,
+    LayerBase,
+    LayerIdentity,
+    SealedLayer,
+    Space,
+)
 from hub.repository.layer_writer import LayerWriter
 from hub.repository.leftovers import KnownJobs
+from hub.repository.manifest import LayerTotals
 from hub.repository.repository import Repository
+from hub.repository.reserve import RESERVE_BYTES
+from hub.repository.resumption import LayerState, RecoveredLayer, ResumedLayer
 
 __all__ = [
+    "RESERVE_BYTES",
     "BaseReader",
     "Chain",
+    "DurableLayer",
     "DurablePoint",
     "KnownJobs",
     "LayerBase",
     "LayerDamaged",
     "LayerIdentity",
+    "LayerState",
+    "LayerTotals",
     "LayerWriteFailed",
     "LayerWriter",
+    "RecoveredLayer",
     "Repository",
     "RepositoryFull",
     "RepositoryUnusable",
+    "ResumedLayer",
     "SealedLayer",
     "Space",
 ]

@@ -1,6 +1,7 @@
 """What is told of a layer: by whom it was asked for, what it builds on, what it became."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,19 @@ class DurablePoint:
 
     frames: int
     last_cluster: int
+
+
+@dataclass(frozen=True, slots=True)
+class DurableLayer:
+    """What an unfinished layer has on stable storage; zero clusters count as clusters."""
+
+    frames: int = 0
+    last_cluster: int = -1
+    clusters: int = 0
+    payload_bytes: int = 0
+
+
+NOTHING_DURABLE: Final = DurableLayer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,14 +34,14 @@ class FileCalls:
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
-    def rename(self, source: Path | str, target: Path | str) -> None:
-        os.rename(source, target)
+    def rename(self, source: Path, target: Path) -> None:
+        source.replace(target)
 
-    def link(self, source: Path | str, target: Path | str) -> None:
+    def link(self, source: Path, target: Path) -> None:
         os.link(source, target)
 
-    def mkdir(self, path: Path | str, mode: int = 0o777) -> None:
-        os.mkdir(path, mode)
+    def mkdir(self, path: Path, mode: int = 0o777) -> None:
+        path.mkdir(mode)
 
     def unlink(self, path: Path | str, *, dir_fd: int | None = None) -> None:
         os.unlink(path, dir_fd=dir_fd)
@@ -49,10 +49,10 @@ class FileCalls:
     def rmdir(self, path: Path | str, *, dir_fd: int | None = None) -> None:
         os.rmdir(path, dir_fd=dir_fd)
 
-    def free_bytes(self, path: Path | str) -> int:
-        """Bytes that the hub may still write to the file system of `path`."""
+    def free_bytes(self, path: Path | str) -> int | None:
+        """Bytes that the hub may still write to the file system of `path`; None: it does not tell."""
         found = os.statvfs(path)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 _calls = FileCalls()

@@ -2,14 +2,17 @@
 
 import errno
 import os
-import tempfile
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
+from uuid import uuid4
 
 from hub.repository.errors import LayerDamaged
-from hub.repository.paths import PARTIAL_SUFFIX
+from hub.repository.file_calls import file_calls
+from hub.repository.paths import PARTIAL_SUFFIX, PROBE_PREFIX
+from sendense.qcow2_placement import write_all
 
 _FOLDER_ATTEMPTS: Final = 100
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -27,7 +30,7 @@ def sync_folder(path: Path) -> None:
 def sync_open_folder(fd: int) -> None:
     """`sync_folder` by a descriptor. Raises OSError."""
     try:
-        os.fsync(fd)
+        file_calls().fsync(fd)
     except OSError as error:
         # Some network file systems cannot sync folders, and need not.
         if error.errno != errno.EINVAL:
@@ -46,7 +49,7 @@ def make_folders(root: Path, relative: str) -> Path:
         try:
             for name in relative.split("/"):
                 parent, folder = folder, folder / name
-                folder.mkdir(exist_ok=True)
+                _make_folder(folder)
                 sync_folder(parent)
             break
         except (FileNotFoundError, FileExistsError):  # the latter: removed before mkdir looked
@@ -57,42 +60,78 @@ def make_folders(root: Path, relative: str) -> Path:
 
 def write_file_durably(path: Path, content: bytes) -> None:
     """Replace a small file: the old or the new content survives a crash, nothing between."""
-    fd, name = tempfile.mkstemp(prefix=path.name, suffix=PARTIAL_SUFFIX, dir=path.parent)
+    partial = _written_beside(path, content)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(fd, 0o640)
-            os.fsync(fd)
-        Path(name).replace(path)
+        file_calls().rename(partial, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        _unlink_quietly(partial)
         raise
     sync_folder(path.parent)
 
 
 def create_file_durably(path: Path, content: bytes) -> bool:
     """Write a small file that is not there, whole or not at all. False when it is there."""
-    fd, name = tempfile.mkstemp(prefix=path.name, suffix=PARTIAL_SUFFIX, dir=path.parent)
+    partial = _written_beside(path, content)
+    made = True
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(fd, 0o640)
-            os.fsync(fd)
-        try:
-            os.link(name, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS or path.exists():
-                raise
-            # The file system has no links: the next best.
-            Path(name).replace(path)
+        file_calls().link(partial, path)
+    except FileExistsError:
+        made = False
+    except OSError as error:
+        if error.errno not in _NO_LINKS or path.exists():
+            raise
+        # The file system has no links: the next best.
+        file_calls().rename(partial, path)
     finally:
-        Path(name).unlink(missing_ok=True)
-        sync_folder(path.parent)
-    return True
+        _unlink_quietly(partial)
+    sync_folder(path.parent)
+    return made
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        file_calls().mkdir(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
+def _written_beside(path: Path, content: bytes) -> Path:
+    """A new partial file with that content, synced. Nothing is left after an error."""
+    calls = file_calls()
+    partial = path.with_name(f"{path.name}{uuid4().hex[:12]}{PARTIAL_SUFFIX}")
+    fd = calls.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            write_all(fd, [content], 0, calls.pwritev)
+            calls.fchmod(fd, 0o640)
+            calls.fsync(fd)
+        finally:
+            calls.close(fd)
+    except BaseException:
+        _unlink_quietly(partial)
+        raise
+    return partial
+
+
+def write_probe(folder: Path) -> None:
+    """Try whether a small file can be written and synced; nothing of it stays. Raises OSError."""
+    calls = file_calls()
+    path = folder / f"{PROBE_PREFIX}{uuid4().hex}{PARTIAL_SUFFIX}"
+    fd = calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        # Before anything can fail.
+        calls.unlink(path)
+        write_all(fd, [b"sendense\n"], 0, calls.pwritev)
+        calls.fsync(fd)
+    finally:
+        calls.close(fd)
+
+
+def _unlink_quietly(path: Path) -> None:
+    """What cannot be removed is a leftover: the hub's next start removes it."""
+    with suppress(OSError):
+        file_calls().unlink(path)
 
 
 class Descriptors:
@@ -159,7 +198,7 @@ class Descriptors:
 def unlink_if_there(path: Path) -> bool:
     """Remove a file. Returns whether there was one. Raises OSError."""
     try:
-        path.unlink()
+        file_calls().unlink(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise

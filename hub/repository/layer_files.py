@@ -1,40 +1,40 @@
-"""The two files of a layer that is being written: made, shared by threads, published or removed."""
+"""The two files of a layer that is being written: made or reopened, shared by threads, ended."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from pathlib import Path
 from threading import Lock
+from typing import Self
 
 import structlog
 
 from hub.repository.errors import LayerWriteFailed, os_errors_of
+from hub.repository.file_calls import file_calls
 from hub.repository.files import sync_folder, unlink_if_there
 from hub.repository.paths import PARTIAL_SUFFIX, manifest_path
+from shared.fail_points import fail_point
 
+_WRITE = os.O_RDWR | os.O_NOFOLLOW
 _log = structlog.get_logger(__name__)
 
 
 class _State(Enum):
     OPEN = auto()
+    SUSPENDED = auto()
     PUBLISHED = auto()
     DISCARDED = auto()
 
 
 class LayerFiles:
-    """`<layer>.partial` and the manifest, open for writing.
+    """`<layer>.partial` and the manifest, open for writing: `create` or `reopen` makes one.
 
     A descriptor is closed only when no thread is inside `use`: the number of a
     descriptor closed too early may belong to another job's file at once.
     """
 
-    def __init__(self, root: Path, layer: str) -> None:
-        """Create both files in a folder that exists; nothing is left of them after an error.
-
-        Raises RepositoryFull, RepositoryUnusable, LayerWriteFailed (also when
-        there is such a layer already).
-        """
+    def __init__(self, root: Path, layer: str, flags: int) -> None:
         self.layer = layer
         self.manifest_path = root / manifest_path(layer)
         self._final_path = root / layer
@@ -42,23 +42,49 @@ class LayerFiles:
         self._lock = Lock()  # guards the state and the users; held for moments only
         self._state = _State.OPEN
         self._users = 0
+        self._descriptors: list[int] = []
+        self.layer_fd = self._open(self._partial_path, flags)
+        self.manifest_fd = self._open(self.manifest_path, flags)
+
+    @classmethod
+    def create(cls, root: Path, layer: str) -> Self:
+        """Create both files in a folder that exists; nothing is left of them after an error.
+
+        Raises RepositoryFull, RepositoryUnusable, LayerWriteFailed (also when
+        there is such a layer already).
+        """
+        final_path = root / layer
         with os_errors_of(layer):
-            if self._final_path.exists():
+            if os.path.lexists(final_path):
                 raise LayerWriteFailed(layer, "there is a sealed layer of that name")
-            self.layer_fd = _create(self._partial_path)
+            partial_path, journal_path = (
+                root / (layer + PARTIAL_SUFFIX),
+                root / manifest_path(layer),
+            )
+            if os.path.lexists(partial_path) or os.path.lexists(journal_path):
+                raise LayerWriteFailed(layer, "it is being written already")
             try:
-                self.manifest_fd = _create(self.manifest_path)
-                try:
-                    sync_folder(self._final_path.parent)
-                except BaseException:
-                    os.close(self.manifest_fd)
-                    unlink_if_there(self.manifest_path)
-                    raise
+                files = cls(root, layer, _WRITE | os.O_CREAT | os.O_EXCL)
             except BaseException:
-                os.close(self.layer_fd)
-                unlink_if_there(self._partial_path)
+                # Of these two none was there before.
+                for path in (partial_path, journal_path):
+                    with suppress(OSError):
+                        unlink_if_there(path)
                 raise
-        self._descriptors = [self.layer_fd, self.manifest_fd]
+            try:
+                sync_folder(final_path.parent)
+            except BaseException:
+                files.discard()
+                raise
+        return files
+
+    @classmethod
+    def reopen(cls, root: Path, layer: str) -> Self | None:
+        """Open both files as they are; None unless both are there. Raises OSError."""
+        try:
+            return cls(root, layer, _WRITE)
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def use(self) -> Iterator[None]:
@@ -73,22 +99,33 @@ class LayerFiles:
             with self._lock:
                 self._users -= 1
                 unused = self._take_unused()
-            _close(unused)
+            self._close(unused)
 
     def publish(self) -> None:
         """Give the layer its final name, durably; inside `use`. Raises OSError, LayerWriteFailed."""
         with self._lock:
             if self._state is not _State.OPEN:
-                raise LayerWriteFailed(self.layer, "it was discarded while it was sealed")
+                raise LayerWriteFailed(self.layer, "it was ended while it was sealed")
             # From here on a discard leaves the files alone: they may be sealed.
             self._state = _State.PUBLISHED
         try:
-            self._partial_path.rename(self._final_path)
+            file_calls().rename(self._partial_path, self._final_path)
+            fail_point("hub.seal.renamed")
             sync_folder(self._final_path.parent)
+            fail_point("hub.seal.published")
         except BaseException:
             with self._lock:
                 self._state = _State.OPEN
             raise
+
+    def suspend(self) -> None:
+        """Close the files, which stay: somebody may reopen them. Never fails."""
+        with self._lock:
+            if self._state is not _State.OPEN:
+                return
+            self._state = _State.SUSPENDED
+            unused = self._take_unused()
+        self._close(unused)
 
     def discard(self) -> None:
         """Remove the files unless they are published. Never fails: what cannot be removed is logged."""
@@ -97,7 +134,7 @@ class LayerFiles:
                 return
             self._state = _State.DISCARDED
             unused = self._take_unused()
-        _close(unused)
+        self._close(unused)
         try:
             # The manifest last: without one, a layer file would look sealed.
             removed = [
@@ -109,17 +146,25 @@ class LayerFiles:
         except OSError as error:
             _log.warning("layer_not_discarded", layer=self.layer, error=str(error))
 
+    def _open(self, path: Path, flags: int) -> int:
+        try:
+            fd = file_calls().open(path, flags)
+        except BaseException:
+            self._close(self._descriptors)
+            raise
+        self._descriptors.append(fd)
+        return fd
+
     def _take_unused(self) -> list[int]:
         if self._users or self._state is _State.OPEN:
             return []
         unused, self._descriptors = self._descriptors, []
         return unused
 
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
-
-
-def _close(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+    def _close(self, descriptors: list[int]) -> None:
+        for fd in descriptors:
+            try:
+                file_calls().close(fd)
+            except OSError as error:
+                # What counts was synced before, and the descriptor is gone all the same.
+                _log.warning("layer_not_closed", layer=self.layer, error=str(error))

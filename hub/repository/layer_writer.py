@@ -7,11 +7,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from hub.repository.errors import LayerWriteFailed, translated
-from hub.repository.facts import DurablePoint, SealedLayer
+import structlog
+
+from hub.repository.errors import LayerWriteFailed, RepositoryFull, translated
+from hub.repository.facts import NOTHING_DURABLE, DurableLayer, DurablePoint, SealedLayer
+from hub.repository.file_calls import file_calls
 from hub.repository.files import Descriptors
 from hub.repository.journal import JournalReader, SealedManifest
 from hub.repository.layer_files import LayerFiles
+from hub.repository.left_layer import ReopenedLayer
 from hub.repository.lineage import open_lineage
 from hub.repository.manifest import (
     LayerTotals,
@@ -22,6 +26,7 @@ from hub.repository.manifest import (
 )
 from hub.repository.paths import backing_name
 from hub.repository.records import FrameRecord, ManifestInvalid, RecordKind, Trailer, pack_record
+from hub.repository.reserve import require_reserve
 from hub.repository.seal import by_region, write_tables
 from hub.repository.structure_check import StructureCheck, StructureWrong
 from sendense.clusters import cluster_count
@@ -30,50 +35,72 @@ from sendense.qcow2_format import Qcow2LimitExceeded
 from sendense.qcow2_placement import Cursor, write_all, write_placed
 from sendense.qcow2_tables import ImageTables
 from shared.errors import SendenseError
+from shared.fail_points import fail_point
 
 # A disk that takes longer to sync some 64 MiB is not there any more.
 SYNC_DEADLINE_S: Final = 600.0
+_log = structlog.get_logger(__name__)
 
 
 class LayerWriter:
     """Appends one disk's frames, makes them durable, seals the layer.
 
-    Threads: one appends and seals; another may call `sync` at the same time. `discard` may be called from any thread at any time.
-    After an error every call but `discard` raises that error again: a sync that
-    failed is never repeated, since the kernel reports a lost write only once.
+    Threads: one appends and seals; another may call `sync` at the same time. `suspend`
+    and `discard` may be called from any thread at any time. After an error every call
+    but these two raises that error again: a sync that failed is never repeated, since
+    the kernel reports a lost write only once.
 
     Order of writes: data, then fdatasync of the layer, then the journal's
     records, then its fdatasync: a record on stable storage means that its data
     is there, too.
     """
 
-    def __init__(self, root: Path, layer: str, header: ManifestHeader) -> None:
-        """Create the files of `layer`, a path in the repository whose folder exists.
+    def __init__(
+        self,
+        root: Path,
+        layer: str,
+        header: ManifestHeader,
+        reopened: ReopenedLayer | None = None,
+    ) -> None:
+        """Create the files of `layer`, a path in the repository whose folder exists; or go on
+        with those of a broken upload.
 
         The capacity is valid, the base checked. Raises RepositoryFull,
-        RepositoryUnusable, LayerWriteFailed; nothing is left behind then.
+        RepositoryUnusable, LayerWriteFailed; nothing is left behind of new files then.
         """
+        so_far = reopened.durable if reopened else NOTHING_DURABLE
         self.capacity_clusters = cluster_count(header.identity.capacity_bytes)
-        self.last_cluster = -1
+        self.last_cluster = so_far.last_cluster
         self._root = root
         self._layer = layer
         self._header = header
         self._base_path = header.base.path if header.base else None
         self._backing_file = backing_name(layer, self._base_path) if self._base_path else None
-        self._cursor = Cursor()
+        self._cursor = Cursor(reopened.data_end) if reopened else Cursor()
         self._sync_turn = Lock()  # one sync after the other; guards the journal's end
-        self._lock = Lock()  # guards the three below; never held over a system call
+        self._lock = Lock()  # guards the four below; never held over a system call
         self._failure: SendenseError | None = None
-        self._frames = 0
+        self._appended = so_far
+        self._durable = so_far
         self._queued: list[bytes] = []
-        self._journal_bytes = 0
-        self._files = LayerFiles(root, layer)
+        self._journal_bytes = reopened.journal_bytes if reopened else 0
+        if reopened is not None:
+            self._files = reopened.files
+            return
+        self._files = LayerFiles.create(root, layer)
         try:
             with self._working():
                 self._write_journal(pack_record(RecordKind.HEADER, 0, header.pack()))
         except BaseException:
             self._files.discard()
             raise
+        fail_point("hub.layer.created")
+
+    @property
+    def durable(self) -> DurableLayer:
+        """What is on stable storage, as of the reopening or the last sync."""
+        with self._lock:
+            return self._durable
 
     def append(self, batch: EncodedClusters, checksum: bytes | None = None) -> None:
         """Write a batch's data and queue its journal record.
@@ -85,11 +112,18 @@ class LayerWriter:
         check_batch(batch, cluster_limit=self.capacity_clusters, after_cluster=self.last_cluster)
         with self._working():
             placement = self._cursor.place(batch)
-            write_placed(self._files.layer_fd, batch, placement)
+            write_placed(self._files.layer_fd, batch, placement, file_calls().pwritev)
+            fail_point("hub.layer.appended")
             body = FrameRecord.pack(batch, placement, checksum or batch.checksum())
             with self._lock:
-                self._frames += 1
-                self._queued.append(pack_record(RecordKind.FRAME, self._frames, body))
+                before = self._appended
+                self._appended = DurableLayer(
+                    before.frames + 1,
+                    batch.last_cluster,
+                    before.clusters + len(batch),
+                    before.payload_bytes + batch.payload_bytes,
+                )
+                self._queued.append(pack_record(RecordKind.FRAME, self._appended.frames, body))
                 self.last_cluster = batch.last_cluster
 
     def sync(self) -> DurablePoint:
@@ -124,6 +158,17 @@ class LayerWriter:
         """Remove the layer's files; a sealed layer stays. May be repeated, never fails."""
         self._files.discard()
 
+    def suspend(self) -> None:
+        """Make durable what was appended, as far as that works, and close the files, which stay.
+
+        `Repository.resume_layer` goes on with them. May be repeated, never fails.
+        """
+        try:
+            self.sync()
+        except SendenseError as error:
+            _log.info("layer_not_synced", layer=self._layer, error=str(error))
+        self._files.suspend()
+
     def _sync(self) -> DurablePoint:
         if not self._sync_turn.acquire(timeout=SYNC_DEADLINE_S):
             raise LayerWriteFailed(
@@ -134,11 +179,18 @@ class LayerWriter:
                 if self._failure is not None:
                     raise self._failure
                 queued, self._queued = self._queued, []
-                point = DurablePoint(self._frames, self.last_cluster)
+                appended = self._appended
             if queued:
-                os.fdatasync(self._files.layer_fd)
+                require_reserve(self._root)
+                file_calls().fdatasync(self._files.layer_fd)
+                fail_point("hub.layer.data_synced")
                 self._write_journal(b"".join(queued))
-            return point
+                fail_point("hub.layer.journaled")
+            with self._lock:
+                self._durable = appended
+            return DurablePoint(appended.frames, appended.last_cluster)
+        except RepositoryFull as error:
+            raise self._failed(error) from None
         except OSError as error:
             # Remembered before the next one has its turn: that one would find
             # the queue empty and call durable what was lost here.
@@ -148,9 +200,9 @@ class LayerWriter:
 
     def _write_journal(self, records: bytes) -> None:
         fd = self._files.manifest_fd
-        write_all(fd, [records], self._journal_bytes)
+        write_all(fd, [records], self._journal_bytes, file_calls().pwritev)
         self._journal_bytes += len(records)
-        os.fdatasync(fd)
+        file_calls().fdatasync(fd)
 
     def _write_structures(self) -> tuple[LayerTotals, RegionTable]:
         fd = self._files.layer_fd
@@ -159,18 +211,21 @@ class LayerWriter:
             self._header.identity.capacity_bytes,
             self._cursor,
             backing_file=self._backing_file,
+            pwritev=file_calls().pwritev,
         )
         with (
             Descriptors(self._root) as files,
             JournalReader(self._files.manifest_path) as journal,
         ):
             totals, regions = write_tables(journal, tables, self._open_base(files))
-            if (totals.frames, journal.valid_bytes) != (self._frames, self._journal_bytes):
-                raise ManifestInvalid(f"the journal has {totals.frames} of {self._frames} frames")
+            frames = self._appended.frames
+            if (totals.frames, journal.valid_bytes) != (frames, self._journal_bytes):
+                raise ManifestInvalid(f"the journal has {totals.frames} of {frames} frames")
         header = tables.finish()
-        os.fsync(fd)
-        write_all(fd, [header], 0)
-        os.fsync(fd)
+        file_calls().fsync(fd)
+        fail_point("hub.seal.tables_written")
+        write_all(fd, [header], 0, file_calls().pwritev)
+        file_calls().fsync(fd)
         return totals, regions
 
     def _open_base(self, files: Descriptors) -> list[SealedManifest]:
@@ -205,9 +260,10 @@ class LayerWriter:
             totals,
             regions,
         )
-        record = pack_record(RecordKind.FOOTER, self._frames + 1, footer.pack())
+        record = pack_record(RecordKind.FOOTER, totals.frames + 1, footer.pack())
         trailer = Trailer(self._journal_bytes, len(record)).pack()
         self._write_journal(record + trailer)
+        fail_point("hub.seal.footer_written")
         return footer
 
     @contextmanager

@@ -15,7 +15,8 @@ from typing import Final
 import structlog
 
 from hub.repository.errors import os_errors_of
-from hub.repository.files import sync_folder
+from hub.repository.file_calls import file_calls
+from hub.repository.files import sync_folder, unlink_if_there
 from hub.repository.journal import has_trailer
 from hub.repository.paths import (
     JOB_FACTS,
@@ -44,6 +45,7 @@ class KnownJobs:
 
     completed: Collection[str] = ()
     unsuccessful: Collection[str] = ()
+    live: Collection[str] = ()  # they go on: their files stay as they are
     contexts: Collection[str] | None = None
 
 
@@ -73,7 +75,7 @@ class Leftovers:
                 return
             for path in entries:
                 if path.name.startswith(_OWN_NAMES) and _is_leftover(path):
-                    path.unlink(missing_ok=True)
+                    unlink_if_there(path)
                     self.removed.append(path.name)
             folders = [each for context in self._contexts() for each in self._jobs(context)]
         for folder in folders:
@@ -101,6 +103,8 @@ class Leftovers:
             return []
 
     def _sweep(self, folder: Path) -> None:
+        if folder.name in self.known.live:
+            return
         if folder.name in self.known.completed:
             _report_missing(self.root, folder)
         elif os.path.lexists(folder / JOB_FACTS):
@@ -124,7 +128,7 @@ class Leftovers:
         if self.stopped():
             return
         for path in leftovers:
-            path.unlink(missing_ok=True)
+            unlink_if_there(path)
             self.removed.append(str(path.relative_to(self.root)))
         if leftovers:
             sync_folder(folder)
@@ -135,7 +139,7 @@ class Leftovers:
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder durably; one with something in it stays. Raises OSError."""
     try:
-        folder.rmdir()
+        file_calls().rmdir(folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise

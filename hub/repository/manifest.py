@@ -53,6 +53,9 @@ class ManifestHeader:
     # Of the base's disk, 32 bytes; empty without one. It ties the chain together
     # by content: another layer under the base's name is noticed.
     base_root_digest: bytes
+    # Of how the disk is read (UploadOpen.plan_digest): only an upload of the same plan
+    # goes on with the layer. Empty: none does.
+    plan_digest: bytes = b""
 
     def pack(self) -> bytes:
         """The record's body: JSON."""
@@ -63,6 +66,7 @@ class ManifestHeader:
                 "identity": asdict(self.identity),
                 "base": asdict(self.base) if self.base else None,
                 "base_root_digest": self.base_root_digest.hex(),
+                "plan_digest": self.plan_digest.hex(),
             }
         )
 
@@ -77,6 +81,7 @@ class ManifestHeader:
             _from_facts(LayerIdentity, facts.get("identity")),
             _from_facts(LayerBase, base) if base is not None else None,
             _digest(facts.get("base_root_digest"), allow_empty=base is None),
+            _hex(facts.get("plan_digest", "")),
         )
 
 
@@ -200,10 +205,14 @@ def _from_facts(kind: type[T], facts: object) -> T:
 
 
 def _digest(text: object, *, allow_empty: bool = False) -> bytes:
-    try:
-        digest = bytes.fromhex(text if isinstance(text, str) else "-")
-    except ValueError as error:
-        raise ManifestInvalid("no digest where it should be") from error
+    digest = _hex(text)
     if len(digest) != 32 and not (allow_empty and not digest):
         raise ManifestInvalid(f"a digest of {len(digest)} bytes")
     return digest
+
+
+def _hex(text: object) -> bytes:
+    try:
+        return bytes.fromhex(text if isinstance(text, str) else "-")
+    except ValueError as error:
+        raise ManifestInvalid("no digest where it should be") from error

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hub.repository.errors import RepositoryUnusable, os_errors_of
-from hub.repository.files import sync_folder, write_file_durably
+from hub.repository.file_calls import file_calls
+from hub.repository.files import sync_folder, unlink_if_there, write_file_durably
 from hub.repository.paths import (
     OF_THE_FILE_SYSTEM,
     PARTIAL_SUFFIX,
@@ -86,11 +87,11 @@ def remove_mark(folder: Path, repository_id: str) -> bool:
                 "them, make the folder a repository again; else remove the mark by hand",
             )
         for path in leftovers:
-            path.unlink(missing_ok=True)
-        (folder / REPOSITORY_FACTS).unlink()
+            unlink_if_there(path)
+        file_calls().unlink(folder / REPOSITORY_FACTS)
         sync_folder(folder)
         try:
-            folder.rmdir()
+            file_calls().rmdir(folder)
         except OSError as error:
             if error.errno not in _STAYS:
                 raise

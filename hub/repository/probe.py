@@ -15,16 +15,17 @@ from uuid import uuid4
 
 from hub.repository.errors import RepositoryUnusable
 from hub.repository.facts import Space
+from hub.repository.file_calls import file_calls
 from hub.repository.files import sync_folder
 from hub.repository.mark import read_mark
 from hub.repository.paths import PARTIAL_SUFFIX, PROBE_PREFIX
+from hub.repository.reserve import RESERVE_BYTES
+from sendense.qcow2_placement import write_all
 from shared.errors import SendenseError
 
 # In the order in which they are made.
 CHECKS: Final = ("mark", "space", "write", "read", "remove")
 PROBE_BYTES: Final = 1 << 20
-# What one upload may have under way (docs/formats.md).
-MIN_FREE_BYTES: Final = 64 << 20
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SEE_LOG: Final = "check its disk or mount; the system's log may tell more"
 _ADVICE: Final = {
@@ -100,7 +101,7 @@ def checks(folder: Path, repository_id: str) -> Iterator[Check]:
     yield written
     if not written.passed:
         with suppress(OSError):
-            probe.unlink()
+            file_calls().unlink(probe)
         return
     yield _checked("read", lambda: _read(probe, content))
     yield _checked("remove", lambda: _remove(probe))
@@ -128,16 +129,19 @@ def _space(folder: Path) -> str:
     if found.total_bytes == 0:
         return "the file system does not tell its size"
     told = f"{size(found.free_bytes)} of {size(found.total_bytes)} are free"
-    if found.free_bytes < MIN_FREE_BYTES:
+    if found.free_bytes < RESERVE_BYTES:
         raise _Failed(f"{told}: make room, a backup needs more")
     return told
 
 
 def _write(probe: Path, content: bytes) -> str:
-    with probe.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    calls = file_calls()
+    fd = calls.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+    try:
+        write_all(fd, [content], 0, calls.pwritev)
+        calls.fsync(fd)
+    finally:
+        calls.close(fd)
     sync_folder(probe.parent)
     return f"{size(len(content))} written and synced"
 
@@ -159,6 +163,6 @@ def _read(probe: Path, content: bytes) -> str:
 
 
 def _remove(probe: Path) -> str:
-    probe.unlink()
+    file_calls().unlink(probe)
     sync_folder(probe.parent)
     return "the probe was removed"

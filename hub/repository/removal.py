@@ -6,7 +6,6 @@ what lies below the repository's own folder can be meant.
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from hub.repository.errors import RepositoryUnusable, os_errors_of
+from hub.repository.file_calls import file_calls
 from hub.repository.files import sync_open_folder
 from hub.repository.paths import JOB_FACTS, REPOSITORY_FACTS, component
 
@@ -33,7 +33,7 @@ def remove_folder(root: Path, relative: str) -> None:
             try:
                 _require(stat.S_ISDIR, root / relative, name, parent, "is no folder")
                 _remove_facts(name, parent)
-                shutil.rmtree(name, dir_fd=parent)
+                _remove_tree(name, parent)
             except FileNotFoundError:
                 # Gone, or somebody else is removing it, too: look again.
                 if not _exists(name, parent):
@@ -53,7 +53,7 @@ def remove_file(root: Path, relative: str) -> None:
     with os_errors_of(root / relative), suppress(FileNotFoundError), _opened(root, above) as parent:
         with suppress(FileNotFoundError):
             _require(stat.S_ISREG, root / relative, name, parent, "is no regular file")
-            os.unlink(name, dir_fd=parent)
+            file_calls().unlink(name, dir_fd=parent)
         sync_open_folder(parent)
 
 
@@ -117,7 +117,24 @@ def _remove_facts(name: str, parent: int) -> None:
     folder = os.open(name, _FOLDER, dir_fd=parent)
     try:
         with suppress(FileNotFoundError, IsADirectoryError):
-            os.unlink(JOB_FACTS, dir_fd=folder)
+            file_calls().unlink(JOB_FACTS, dir_fd=folder)
             sync_open_folder(folder)
     finally:
         os.close(folder)
+
+
+def _remove_tree(name: str, parent: int) -> None:
+    """Remove a folder with all in it, following no link. Raises OSError."""
+    folder = os.open(name, _FOLDER, dir_fd=parent)
+    try:
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+        for entry, is_folder in entries:
+            if is_folder:
+                _remove_tree(entry, folder)
+            else:
+                with suppress(FileNotFoundError):
+                    file_calls().unlink(entry, dir_fd=folder)
+    finally:
+        os.close(folder)
+    file_calls().rmdir(name, dir_fd=parent)

@@ -1,8 +1,6 @@
 """The repository's folder: who it belongs to, its layers, what is left over in it."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +8,19 @@ from typing import Any
 from hub.repository.base_reader import BaseReader
 from hub.repository.chain import Chain
 from hub.repository.errors import RepositoryUnusable, os_errors_of, translated
-from hub.repository.facts import LayerBase, LayerIdentity, Space
+from hub.repository.facts import NOTHING_DURABLE, LayerBase, LayerIdentity, Space
+from hub.repository.file_calls import file_calls
 from hub.repository.files import (
     Descriptors,
     create_file_durably,
     make_folders,
     sync_folder,
     write_file_durably,
+    write_probe,
 )
 from hub.repository.journal import SealedManifest
 from hub.repository.layer_writer import LayerWriter
+from hub.repository.left_layer import LeftLayer
 from hub.repository.leftovers import KnownJobs, Leftovers, remove_if_empty
 from hub.repository.lineage import check_base, open_base, open_lineage
 from hub.repository.manifest import ManifestHeader
@@ -36,6 +37,8 @@ from hub.repository.paths import (
 )
 from hub.repository.probe import room
 from hub.repository.removal import remove_file, remove_folder
+from hub.repository.reserve import require_reserve
+from hub.repository.resumption import LayerState, RecoveredLayer, ResumedLayer
 from sendense.qcow2_format import (
     BACKING_NAME_LIMIT,
     CapacityInvalid,
@@ -64,7 +67,7 @@ class Repository:
         try:
             _require_outermost(path)
             if not path.is_dir():
-                path.mkdir(mode=0o750)
+                file_calls().mkdir(path, 0o750)
                 sync_folder(path.parent)
             entries = {entry.name for entry in path.iterdir()}
         except FileNotFoundError as error:
@@ -134,12 +137,12 @@ class Repository:
             raise RepositoryUnusable(str(self.path), error.strerror or str(error)) from error
 
     def check_writable(self) -> None:
-        """Write and remove a small file. Raises RepositoryUnusable, RepositoryFull."""
+        """Write and remove a small file. Raises RepositoryUnusable; RepositoryFull, also when
+        less than RESERVE_BYTES is free."""
         self._check_identity()
-        with os_errors_of(self.path), tempfile.TemporaryFile(dir=self.path) as file:
-            file.write(b"sendense\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with os_errors_of(self.path):
+            require_reserve(self.path)
+            write_probe(self.path)
 
     def new_layer(self, identity: LayerIdentity, base: LayerBase | None) -> LayerWriter:
         """Begin the layer of a job's disk: a full without a base, else an increment.
@@ -148,18 +151,60 @@ class Repository:
         what the catalog says, or cannot be read), RepositoryUnusable,
         RepositoryFull, LayerWriteFailed.
         """
-        layer = layer_path(identity.context_id, identity.job_id, identity.disk_index)
-        try:
-            check_capacity(identity.capacity_bytes)
-        except CapacityInvalid as error:
-            raise InvalidArgument("capacity_bytes", str(error)) from error
-        self._check_identity()
-        root_digest = b""
-        if base is not None:
-            root_digest = self._checked_base(layer, identity, base)
+        layer, header = self._prepared(identity, base, b"")
+        return LayerWriter(self.path, layer, header)
+
+    def resume_layer(
+        self, identity: LayerIdentity, base: LayerBase | None, *, plan_digest: bytes, change_id: str
+    ) -> ResumedLayer:
+        """Go on with the layer of a job's disk, which nobody writes now, or begin it.
+
+        One that is sealed, or was all but renamed, is returned as it is. An unfinished
+        one goes on behind its last good frame if it is of the same disk, base and plan;
+        an empty `plan_digest` is like no other. Else what is there is removed. Raises
+        what `new_layer` raises; LayerWriteFailed also when another disk's sealed layer
+        is in its place, which stays.
+        """
+        layer, header = self._prepared(identity, base, plan_digest)
+        left = LeftLayer(self.path, layer, identity, base)
         with os_errors_of(layer):
-            make_folders(self.path, job_folder(identity.context_id, identity.job_id))
-        return LayerWriter(self.path, layer, ManifestHeader(identity, base, root_digest))
+            if (found := left.sealed(change_id)) is not None:
+                return ResumedLayer(None, *found)
+            reopened = left.reopen(lambda there: bool(plan_digest) and there == header)
+            if reopened is not None:
+                return ResumedLayer(
+                    LayerWriter(self.path, layer, header, reopened),
+                    journal_bytes_cut=reopened.journal_bytes_cut,
+                    layer_bytes_cut=reopened.layer_bytes_cut,
+                )
+            left.remove()
+        return ResumedLayer(LayerWriter(self.path, layer, header))
+
+    def recover_layer(
+        self, identity: LayerIdentity, base: LayerBase | None, *, change_id: str
+    ) -> RecoveredLayer:
+        """Look at the layer of a running job's disk, cut what is not whole, and close it.
+
+        For start-up, when nobody writes. Creates nothing, and leaves alone what no
+        upload could go on with. Raises RepositoryUnusable, LayerWriteFailed,
+        RepositoryFull, InvalidArgument.
+        """
+        layer = layer_path(identity.context_id, identity.job_id, identity.disk_index)
+        self._check_identity()
+        left = LeftLayer(self.path, layer, identity, base)
+        with os_errors_of(layer):
+            if (found := left.sealed(change_id)) is not None:
+                return RecoveredLayer(LayerState.SEALED, NOTHING_DURABLE, *found)
+            reopened = left.reopen(left.is_own)
+        if reopened is None:
+            return RecoveredLayer(LayerState.NONE)
+        reopened.files.suspend()
+        return RecoveredLayer(
+            LayerState.REOPENED,
+            reopened.durable,
+            journal_bytes_cut=reopened.journal_bytes_cut,
+            layer_bytes_cut=reopened.layer_bytes_cut,
+        )
 
     def check_layer(self, base: LayerBase) -> bytes:
         """Open a layer, by its manifest, and all below it, as an increment's base.
@@ -250,6 +295,23 @@ class Repository:
         leftovers = Leftovers(self.path, known, stopped=stopped)
         leftovers.remove()
         return leftovers.removed
+
+    def _prepared(
+        self, identity: LayerIdentity, base: LayerBase | None, plan_digest: bytes
+    ) -> tuple[str, ManifestHeader]:
+        """The path and header of a layer that may be begun; its folder is there then."""
+        layer = layer_path(identity.context_id, identity.job_id, identity.disk_index)
+        try:
+            check_capacity(identity.capacity_bytes)
+        except CapacityInvalid as error:
+            raise InvalidArgument("capacity_bytes", str(error)) from error
+        self._check_identity()
+        root_digest = b""
+        if base is not None:
+            root_digest = self._checked_base(layer, identity, base)
+        with os_errors_of(layer):
+            make_folders(self.path, job_folder(identity.context_id, identity.job_id))
+        return layer, ManifestHeader(identity, base, root_digest, plan_digest)
 
     def _checked_base(self, layer: str, identity: LayerIdentity, base: LayerBase) -> bytes:
         """Open the whole chain below, so that a broken one is told before the upload."""

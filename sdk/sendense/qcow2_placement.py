@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from sendense.clusters import CLUSTER_BYTES
 from sendense.codec import RAW_SIZE, ZERO_SIZE, Array32, EncodedClusters
 from sendense.qcow2_format import Array64
+
+# os.pwritev, or one that is told of each write.
+PWriteV = Callable[[int, Sequence[bytes | memoryview], int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,15 @@ class Placement:
     raw_bytes: int
     rest_at: int
     rest_bytes: int
+
+    @property
+    def end(self) -> int:
+        """The byte behind the last run; 0 when nothing was placed."""
+        return max(
+            self.head_at + self.head_bytes,
+            self.raw_at + self.raw_bytes,
+            self.rest_at + self.rest_bytes,
+        )
 
     def offsets(self, sizes: Array32) -> Array64:
         """The file offset of each stored cluster, uint64[n]; 0 for zero clusters."""
@@ -45,7 +57,10 @@ class Placement:
 
 @dataclass(slots=True)
 class Cursor:
-    """The end of what was placed in an image, in bytes; the header cluster is taken."""
+    """The end of what was placed in an image, in bytes; the header cluster is taken.
+
+    To go on in an image, begin at the greatest `Placement.end` of what is in it.
+    """
 
     position: int = CLUSTER_BYTES
 
@@ -82,23 +97,30 @@ class Cursor:
         return at
 
 
-def write_placed(fd: int, batch: EncodedClusters, placement: Placement) -> None:
+def write_placed(
+    fd: int, batch: EncodedClusters, placement: Placement, pwritev: PWriteV = os.pwritev
+) -> None:
     """Write a batch where it was placed: one or two calls. Raises OSError."""
     packed = memoryview(batch.compressed)
     if placement.head_bytes:
-        write_all(fd, [packed[: placement.head_bytes]], placement.head_at)
+        write_all(fd, [packed[: placement.head_bytes]], placement.head_at, pwritev)
     if placement.raw_bytes:
-        write_all(fd, [batch.raw, packed[placement.head_bytes :]], placement.raw_at)
+        write_all(fd, [batch.raw, packed[placement.head_bytes :]], placement.raw_at, pwritev)
 
 
-def write_all(fd: int, parts: Sequence[bytes | memoryview], offset: int) -> None:
+def write_all(
+    fd: int,
+    parts: Sequence[bytes | memoryview],
+    offset: int,
+    pwritev: PWriteV = os.pwritev,
+) -> None:
     """Write parts one after the other, all of them, from `offset`. Raises OSError.
 
     A call may write less than asked, as the last one before a full disk does.
     """
     left = [memoryview(part) for part in parts if len(part)]
     while left:
-        written = os.pwritev(fd, left, offset)
+        written = pwritev(fd, left, offset)
         if written <= 0:
             raise OSError(errno.EIO, "the file takes no more bytes")
         offset += written

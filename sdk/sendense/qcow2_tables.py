@@ -6,6 +6,8 @@ table (8 bytes a region) and the refcount table (8 bytes a 2 GiB of the file):
 about 1 MiB for a disk of 16 TiB.
 """
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +27,7 @@ from sendense.qcow2_format import (
     host_clusters,
     l2_entries,
 )
-from sendense.qcow2_placement import Cursor, write_all
+from sendense.qcow2_placement import Cursor, PWriteV, write_all
 
 
 class ImageTables:
@@ -44,16 +46,18 @@ class ImageTables:
         *,
         backing_file: str | None,
         backing_format: str = "qcow2",
+        pwritev: PWriteV = os.pwritev,
     ) -> None:
         check_capacity(capacity_bytes)
         self._fd = fd
+        self._pwritev = pwritev
         self._capacity_bytes = capacity_bytes
         self._cursor = cursor
         self._backing_file = backing_file
         self._backing_format = backing_format
         self._zero_entry = 0 if backing_file is None else ZERO_CLUSTER_ENTRY
         self._l1 = np.zeros(region_count(capacity_bytes), np.uint64)
-        self._refcounts = _Refcounts(fd, cursor)
+        self._refcounts = _Refcounts(fd, cursor, pwritev)
         self._refcounts.count_run(0, 1)
 
     def add_region(self, region: int, within: Array32, offsets: Array64, sizes: Array32) -> None:
@@ -73,7 +77,7 @@ class ImageTables:
         table[within] = entries
         at = self._cursor.allocate(1)
         self._refcounts.count_run(at >> CLUSTER_BITS, 1)
-        write_all(self._fd, [table.tobytes()], at)
+        write_all(self._fd, [table.tobytes()], at, self._pwritev)
         self._l1[region] = at | COPIED
 
     def finish(self) -> bytes:
@@ -82,7 +86,8 @@ class ImageTables:
         l1_clusters = -(-len(l1_bytes) // CLUSTER_BYTES)
         l1_at = self._cursor.allocate(l1_clusters)
         self._refcounts.count_run(l1_at >> CLUSTER_BITS, l1_clusters)
-        write_all(self._fd, [l1_bytes.ljust(l1_clusters * CLUSTER_BYTES, b"\0")], l1_at)
+        padded = l1_bytes.ljust(l1_clusters * CLUSTER_BYTES, b"\0")
+        write_all(self._fd, [padded], l1_at, self._pwritev)
         table_at, table_clusters = self._refcounts.finish()
         return Qcow2Header(
             self._capacity_bytes,
@@ -97,8 +102,9 @@ class ImageTables:
 class _Refcounts:
     """Refcount blocks: counted in memory, written when nothing can touch them any more."""
 
-    def __init__(self, fd: int, cursor: Cursor) -> None:
+    def __init__(self, fd: int, cursor: Cursor, pwritev: PWriteV) -> None:
         self._fd = fd
+        self._pwritev = pwritev
         self._cursor = cursor
         self._blocks: dict[int, npt.NDArray[np.int64]] = {}
         self._written: dict[int, int] = {}
@@ -141,7 +147,7 @@ class _Refcounts:
         table = np.zeros(table_clusters * CLUSTER_BYTES // 8, ">u8")
         for index, block_at in self._written.items():
             table[index] = block_at
-        write_all(self._fd, [table.tobytes()], at)
+        write_all(self._fd, [table.tobytes()], at, self._pwritev)
         return at, table_clusters
 
     def _add(self, start: int, counts: npt.NDArray[np.int64]) -> None:
@@ -161,5 +167,5 @@ class _Refcounts:
             raise Qcow2LimitExceeded(
                 f"{int(block.max())} clusters share 64 KiB of the image; {REFCOUNT_LIMIT} may"
             )
-        write_all(self._fd, [block.astype(">u2").tobytes()], at)
+        write_all(self._fd, [block.astype(">u2").tobytes()], at, self._pwritev)
         self._written[index] = at

@@ -68,7 +68,7 @@ class TestChecks:
     def test_little_space_fails_and_the_rest_is_tried(
         self, repository: Repository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(probing, "MIN_FREE_BYTES", 1 << 62)
+        monkeypatch.setattr(probing, "RESERVE_BYTES", 1 << 62)
         made = {check.name: check for check in checks(repository.path, repository.repository_id)}
         assert not made["space"].passed
         assert "make room" in made["space"].message
