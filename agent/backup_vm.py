@@ -238,7 +238,8 @@ class BackupJob:
             self._tools.site.remove_snapshot(snapshot)
         except Exception as error:  # noqa: BLE001 - told to the hub; unforeseen ones are logged
             self._left_behind(error, warnings)
-        fail_point("agent.snapshot.removed")
+        else:
+            fail_point("agent.snapshot.removed")
 
     def _left_behind(self, error: Exception, warnings: JobWarnings) -> None:
         """The job's snapshot stays, or may: people are told, and the next sweep looks for it."""

@@ -197,7 +197,7 @@ class HubLink:
         self._outbox.closed(job_id)
         self._tools.sweeper.release(job_id)
         job = self._runner.find(job_id)
-        if job is not None and not job.is_over:
+        if job is not None and not job.is_over and job.cancellation.error is None:
             _log.warning("job_closed_before_its_end", job_id=job_id)
             self._runner.cancel(job, JobCancelled("the hub has ended the job"))
 

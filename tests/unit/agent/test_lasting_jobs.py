@@ -333,9 +333,13 @@ def test_resumed_job_that_still_waits_removes_its_snapshot_when_it_is_ended(
         session.event("job_opened")
         resume_job(session, vm, opened)
         if ended_by == "cancel":
+            # However long the removal takes: commands for other jobs do not wait for it.
+            simulated.faults.set("task-stall", vm=vm.name)
             session.command(cancel_job=pb.CancelJob(job_id="job-1"))
             send_plan(session, "job-2", None)
             session.event("job_uploaded")
+            assert not session.has("job_failed")
+            simulated.faults.clear()
             failed = session.event("job_failed")
             assert (failed.job_id, failed.cancelled) == ("job-1", True)
             assert vm.snapshots == []
