@@ -1,6 +1,9 @@
 """Agents that come, go, vanish and misbehave."""
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -10,7 +13,7 @@ from hub.main import Hub
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
 from sendense.v1 import inventory_pb2
-from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches
+from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
 from tests.unit.hub.running_hub import RunningHub, refused
 
 MakeAgent = Callable[..., FakeAgent]
@@ -48,7 +51,7 @@ def test_agent_is_listed_while_connected_and_known_afterwards(
     again = wait_until_away(hub, agent, agents)
     assert again.agent_id == agent.agent_id != ""
     assert listed().connected
-    assert listed().running_jobs == 0
+    assert listed().running_jobs == 1
     again.close()
     vms = hub.inventory.ListVirtualMachines(
         inventory_pb2.ListVirtualMachinesRequest(), timeout=20
@@ -93,42 +96,228 @@ def test_silent_agent_is_given_up(settings: HubSettings) -> None:
         assert session_refusal(agent) == (grpc.StatusCode.DEADLINE_EXCEEDED, "AGENT_SILENT")
 
 
-def test_jobs_of_a_lost_agent_fail_and_leave_nothing(
+TWO_DISKS = [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")]
+
+
+def half_done(hub: RunningHub, agent: FakeAgent) -> str:
+    """A job of two disks: one is sealed, of the other a frame is acknowledged."""
+    job_id = hub.start().job_id
+    agent.expect("start_job")
+    agent.open_job(job_id, TWO_DISKS)
+    agent.expect("job_plan")
+    agent.upload(job_id, 0, "AB")
+    with Uploading(agent.channel) as up:
+        up.open(job_id, 1)
+        up.frame(batches("CD")[0])
+        up.until("ack")
+    hub.wait_until_no_upload()
+    return job_id
+
+
+def back(hub: RunningHub, agent: FakeAgent, *job_ids: str, **more: Any) -> FakeAgent:
+    """Another session of the agent's run."""
+    more = {"run_id": agent.run_id, "job_ids": job_ids, **more}
+    return FakeAgent(hub.address, agent.site, agent.vms, **more)
+
+
+def finish(hub: RunningHub, agent: FakeAgent, job_id: str) -> None:
+    """Upload what is not sealed, and report; all of it may be repeated."""
+    agent.upload(job_id, 1, "CD")
+    agent.send(job_read=session_pb.JobRead(job_id=job_id))
+    agent.send(job_uploaded=session_pb.JobUploaded(job_id=job_id))
+    agent.closed(job_id)
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_COMPLETED
+    assert hub.restored(job_id, 0) == raw_bytes("AB")
+    assert hub.restored(job_id, 1) == raw_bytes("CD")
+
+
+def test_jobs_of_an_agent_that_keeps_none_fail_with_its_session(hub: RunningHub) -> None:
+    with FakeAgent(hub.address, "lab", [FakeVm()], keeps_jobs=False) as agent:
+        agent.connect()
+        job_id = half_done(hub, agent)
+    failed = hub.wait(job_id)
+    assert (failed.status, failed.error.reason) == (pb.BACKUP_STATUS_FAILED, "AGENT_LOST")
+    hub.wait_for_files(set())
+
+
+@pytest.mark.parametrize("goodbye", [False, True], ids=["broken", "ended"])
+def test_job_goes_on_in_another_session_of_the_same_run(
+    hub: RunningHub, agent: FakeAgent, goodbye: bool
+) -> None:
+    job_id = half_done(hub, agent)
+    if goodbye:
+        agent._out.put(None)
+        assert agent.ended() is None
+    else:
+        agent.close()
+    hub.wait_until_away("lab")
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING
+    with back(hub, agent, job_id) as again:
+        again.connect()
+        assert list(again.registered.live_job_ids) == [job_id]
+        assert again.registered.closes_jobs
+        assert hub.parts.agents.serves("lab", job_id)
+        # What it named is not asked for again: the next command is the plan.
+        again.open_job(job_id, TWO_DISKS)
+        assert again.expect("job_plan").job_id == job_id
+        finish(hub, again, job_id)
+
+
+def test_session_that_the_hub_still_has_is_replaced_by_one_of_the_same_run(
+    hub: RunningHub, agent: FakeAgent
+) -> None:
+    job_id = half_done(hub, agent)
+    with back(hub, agent, job_id, jobs_in_parallel=3) as again:
+        again.connect()
+        assert session_refusal(agent) == (grpc.StatusCode.ABORTED, "SESSION_REPLACED")
+        assert hub.parts.agents.presence("lab").connected
+        assert hub.parts.agents.jobs_in_parallel("lab") == 3
+        finish(hub, again, job_id)
+
+
+def test_another_run_of_the_agent_is_asked_to_resume(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent
+) -> None:
+    job_id = half_done(hub, agent)
+    agent.close()
+    hub.wait_until_away("lab")
+    again = agents()
+    told = again.expect("resume_job")
+    assert (told.start.job_id, told.start.vmware_vm_id) == (job_id, "vm-1")
+    assert told.snapshot == "snapshot-7"
+    assert [(one.disk_uuid, one.change_id) for one in told.disks] == [
+        (one.uuid, one.change_id) for one in TWO_DISKS
+    ]
+    again.open_job(job_id, TWO_DISKS)
+    assert again.expect("job_plan").job_id == job_id
+    finish(hub, again, job_id)
+
+
+@pytest.mark.parametrize(
+    ("disks", "told"),
+    [
+        (TWO_DISKS[:1], "disks [0, 1], not [0]"),
+        ([TWO_DISKS[0], FakeDisk("CD", key=2001, uuid="u3")], "disk_uuid of disk 1"),
+        ([TWO_DISKS[0], FakeDisk("CDE", key=2001, uuid="u2")], "capacity_bytes of disk 1"),
+        ([TWO_DISKS[0], replace(TWO_DISKS[1], change_id="52 aa/9")], "change_id of disk 1"),
+    ],
+    ids=["fewer", "another", "grown", "later"],
+)
+def test_job_whose_snapshot_is_another_one_fails(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent, disks: list[FakeDisk], told: str
+) -> None:
+    job_id = half_done(hub, agent)
+    agent.close()
+    hub.wait_until_away("lab")
+    again = agents()
+    again.expect("resume_job")
+    again.open_job(job_id, disks)
+    assert again.expect("cancel_job").job_id == job_id
+    failed = hub.wait(job_id)
+    assert failed.error.reason == "SNAPSHOT_CHANGED"
+    assert told in failed.error.message
+    again.closed(job_id)
+    hub.wait_for_files(set())
+
+
+def test_pending_job_of_a_lost_agent_is_started_again(
     hub: RunningHub, agent: FakeAgent, agents: MakeAgent
 ) -> None:
     job = hub.start()
     agent.expect("start_job")
-    agent.open_job(job.job_id, [FakeDisk("AB"), FakeDisk("CD", key=2001, uuid="u2")])
-    agent.expect("job_plan")
-    agent.upload(job.job_id, 0, "AB")
-    with Uploading(agent.channel) as up:
-        up.open(job.job_id, 1)
-        up.frame(batches("CD")[0])
-        up.until("ack")
-        agent.close()
-    failed = hub.wait(job.job_id)
-    assert failed.status == pb.BACKUP_STATUS_FAILED
-    assert failed.error.reason == "AGENT_LOST"
-    hub.wait_for_files(set())
-    # The site can be served again, and its VM backed up.
-    again = wait_until_away(hub, agent, agents)
-    job = hub.start()
-    again.expect("start_job")
-    again.run_job(job.job_id, [FakeDisk("AB")])
+    agent.close()
+    hub.wait_until_away("lab")
+    assert hub.get(job.job_id).status == pb.BACKUP_STATUS_PENDING
+    again = agents()
+    assert again.expect("start_job").job_id == job.job_id
+    again.run_job(job.job_id, [FakeDisk("A")])
     assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
 
 
-def test_pending_job_of_a_lost_agent_fails(hub: RunningHub, agent: FakeAgent) -> None:
-    job = hub.start()
+def test_job_that_was_read_is_completed_when_no_run_names_it(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent
+) -> None:
+    job_id = half_done(hub, agent)
+    agent.upload(job_id, 1, "CD")
+    agent.send(job_read=session_pb.JobRead(job_id=job_id))
+    agent.report()
     agent.close()
-    assert hub.wait(job.job_id).error.reason == "AGENT_LOST"
+    hub.wait_until_away("lab")
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING
+    again = agents()
+    done = hub.wait(job_id)
+    assert done.status == pb.BACKUP_STATUS_COMPLETED
+    assert [one.code for one in done.warnings] == ["SNAPSHOT_REMOVAL_UNKNOWN"]
+    # The agent that repeats what it told before changes nothing.
+    again.send(job_read=session_pb.JobRead(job_id=job_id))
+    again.send(job_uploaded=session_pb.JobUploaded(job_id=job_id))
+    again.closed(job_id)
+    assert hub.get(job_id) == done
 
 
-def test_agent_that_says_goodbye_leaves_its_jobs_too(hub: RunningHub, agent: FakeAgent) -> None:
+def test_job_is_read_only_when_all_its_disks_are_sealed(hub: RunningHub, agent: FakeAgent) -> None:
+    job_id = half_done(hub, agent)
+    agent.send(job_read=session_pb.JobRead(job_id=job_id))
+    assert agent.expect("cancel_job").job_id == job_id
+    assert hub.wait(job_id).error.reason == "PROTOCOL_VIOLATION"
+
+
+def test_jobs_that_are_named_and_not_live_are_cancelled(hub: RunningHub, agent: FakeAgent) -> None:
+    job_id = half_done(hub, agent)
+    agent.send(job_failed=session_pb.JobFailed(job_id=job_id))
+    agent.closed(job_id)
+    with back(hub, agent, job_id, "unknown") as again:
+        again.connect()
+        assert [again.expect("cancel_job").job_id for _ in range(2)] == [job_id, "unknown"]
+        warning = pb.BackupWarning(code="SNAPSHOT_LEFT_BEHIND", message="remove it by hand")
+        for _ in range(2):
+            again.send(job_failed=session_pb.JobFailed(job_id=job_id, warnings=[warning]))
+            again.closed(job_id)
+        assert [one.code for one in hub.get(job_id).warnings] == ["SNAPSHOT_LEFT_BEHIND"]
+
+
+@pytest.mark.parametrize("stage", ["queued", "started", "opened", "uploading", "sealed", "away"])
+def test_job_is_cancelled_within_5_s_whatever_its_agent_does(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent, stage: str
+) -> None:
+    with Uploading(agent.channel) as up:
+        job_id = hub.start().job_id
+        agent.expect("start_job")
+        if stage not in ("queued", "started"):
+            agent.open_job(job_id, TWO_DISKS)
+            agent.expect("job_plan")
+        if stage in ("uploading", "away"):
+            up.open(job_id, 0, bytes_planned=2 * 65536)
+            up.frame(batches("AB")[0])
+            up.until("ack")
+        if stage == "sealed":
+            agent.upload(job_id, 0, "AB")
+            agent.upload(job_id, 1, "CD")
+        if stage in ("away", "queued"):
+            agent.close()
+            hub.wait_until_away("lab")
+        began = time.monotonic()
+        hub.cancel(job_id, "wrong window")
+        ended = hub.wait(job_id)
+        assert time.monotonic() - began < 5
+    assert (ended.status, ended.error.message) == (pb.BACKUP_STATUS_CANCELLED, "wrong window")
+    hub.wait_for_files(set())
+    if stage in ("away", "queued"):
+        again = agents()
+    else:
+        again = agent
+        assert agent.expect("cancel_job").job_id == job_id
+    warning = pb.BackupWarning(code="SNAPSHOT_LEFT_BEHIND", message="remove it by hand")
+    again.send(job_failed=session_pb.JobFailed(job_id=job_id, cancelled=True, warnings=[warning]))
+    again.closed(job_id)
+    late = hub.get(job_id)
+    assert late.status == pb.BACKUP_STATUS_CANCELLED
+    assert [one.code for one in late.warnings] == ["SNAPSHOT_LEFT_BEHIND"]
+    # It is no base.
     job = hub.start()
-    agent._out.put(None)
-    assert agent.ended() is None
-    assert hub.wait(job.job_id).error.reason == "AGENT_LOST"
+    again.expect("start_job")
+    plan = again.run_job(job.job_id, [FakeDisk("AB", change_id="52 aa/2")])
+    assert [disk.backup_type for disk in plan.disks] == [pb.BACKUP_TYPE_FULL]
 
 
 def test_failure_the_agent_reports_is_shown(hub: RunningHub, agent: FakeAgent) -> None:
@@ -232,28 +421,6 @@ def test_cancelled_job_ends_when_the_agent_has_cleaned_up(
     hub.wait_for_files(set())
     # Cancelling what has ended changes nothing.
     assert hub.cancel(job.job_id).status == pb.BACKUP_STATUS_CANCELLED
-
-
-def test_disk_that_failed_by_itself_stays_failed_when_the_job_is_cancelled(
-    hub: RunningHub, agent: FakeAgent
-) -> None:
-    job = hub.start()
-    agent.expect("start_job")
-    agent.open_job(job.job_id, [FakeDisk("AB"), FakeDisk("C", key=2001, uuid="u2")])
-    agent.expect("job_plan")
-    with Uploading(agent.channel) as up:
-        up.open(job.job_id, 0)
-        up.until("opened")
-        up.call.cancel()
-        hub.wait(job.job_id, lambda backup: backup.disks[0].status == pb.BACKUP_STATUS_FAILED)
-    hub.cancel(job.job_id)
-    agent.send(job_failed=session_pb.JobFailed(job_id=job.job_id, cancelled=True))
-    ended = hub.wait(job.job_id)
-    assert ended.status == pb.BACKUP_STATUS_CANCELLED
-    failed, cancelled = ended.disks
-    assert (failed.status, failed.error.reason) == (pb.BACKUP_STATUS_FAILED, "UPLOAD_TRUNCATED")
-    assert cancelled.status == pb.BACKUP_STATUS_CANCELLED
-    assert ended.error.message == cancelled.error.message == "by request"
 
 
 def test_cancel_comes_too_late_for_a_completed_job(hub: RunningHub, agent: FakeAgent) -> None:
