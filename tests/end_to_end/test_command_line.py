@@ -3,6 +3,7 @@
 import json
 import random
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,15 @@ def test_places_are_administered_from_the_command_line(
     assert "pgtest1" in shell.ok("context list")
 
 
+@pytest.fixture(scope="module")
+def untouched_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """For commands that are refused: it stays as it is."""
+    hub = Hub(tmp_path_factory.mktemp("untouched"))
+    hub.start()
+    yield hub
+    hub.stop()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
@@ -237,9 +247,9 @@ def test_places_are_administered_from_the_command_line(
     ],
 )
 def test_errors_have_a_reason_and_an_exit_code(
-    hub: Hub, arguments: tuple[str, ...], code: int, reason: str
+    untouched_hub: Hub, arguments: tuple[str, ...], code: int, reason: str
 ) -> None:
-    done = _sendense(hub, *arguments)
+    done = _sendense(untouched_hub, *arguments)
     assert done.returncode == code
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
