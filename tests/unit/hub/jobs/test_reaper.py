@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
 from hub.errors import CatalogUnavailable
 from hub.jobs import end
+from hub.jobs.parts import utc_now
 from hub.jobs.reaper import Reaper
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
-from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches
+from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
 from tests.unit.hub.running_hub import RunningHub, refusal
 
 MakeAgent = Callable[..., FakeAgent]
@@ -31,7 +33,26 @@ def clock() -> Clock:
 
 @pytest.fixture
 def reaper(hub: RunningHub, clock: Clock) -> Reaper:
+    hub.parts.leases._clock = clock
     return Reaper(hub.parts, clock)
+
+
+def over(hub: RunningHub) -> float:
+    """Longer than a lease lasts."""
+    return hub.parts.leases.lease_s + 1
+
+
+def patience(hub: RunningHub) -> float:
+    """Longer than a lease and the wait after it."""
+    return over(hub) + hub.parts.patience.resume_wait_s
+
+
+def opened(hub: RunningHub, agent: FakeAgent) -> str:
+    job_id = hub.start().job_id
+    agent.expect("start_job")
+    agent.open_job(job_id, [FakeDisk("AB")])
+    agent.expect("job_plan")
+    return job_id
 
 
 @pytest.fixture
@@ -43,20 +64,6 @@ def no_ends(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     monkeypatch.setattr(end, "_record", unavailable)
     return monkeypatch.undo
-
-
-def test_job_of_a_failed_departure_is_ended_when_the_agent_is_back(
-    hub: RunningHub, agent: FakeAgent, agents: MakeAgent, no_ends: Callable[[], None]
-) -> None:
-    job = hub.start()
-    agent.expect("start_job")
-    agent.close()
-    hub.wait_until_away("lab")
-    assert hub.get(job.job_id).status == pb.BACKUP_STATUS_PENDING
-    no_ends()
-    agents()
-    assert hub.wait(job.job_id).error.reason == "AGENT_LOST"
-    assert hub.start().status == pb.BACKUP_STATUS_PENDING
 
 
 def test_owed_end_is_recorded_once_the_catalog_is_back(
@@ -74,105 +81,150 @@ def test_owed_end_is_recorded_once_the_catalog_is_back(
     assert hub.parts.owed.items() == []
 
 
-def test_job_that_no_session_was_given_is_ended(
+def test_job_that_nobody_looks_after_is_queued_again(
     hub: RunningHub, agent: FakeAgent, reaper: Reaper
 ) -> None:
     job = hub.start()
-    hub.parts.agents.job_ended(job.job_id)  # as if it had never been sent
-    reaper.sweep()
-    assert hub.get(job.job_id).status == pb.BACKUP_STATUS_PENDING
-    reaper.sweep()
-    assert hub.get(job.job_id).error.reason == "AGENT_LOST"
-
-
-def test_job_without_uploads_is_ended_and_one_in_the_queue_of_a_busy_agent_is_not(
-    hub: RunningHub, agents: MakeAgent, reaper: Reaper, clock: Clock
-) -> None:
-    agent = agents(
-        "lab",
-        FakeVm("a", instance_uuid="a"),
-        FakeVm("b", moref="vm-2", instance_uuid="b"),
-        FakeVm("c", moref="vm-3", instance_uuid="c"),
-    )
-    uploads, planned, queued = (hub.start(name).job_id for name in "abc")
-    for job_id in (uploads, planned):
-        agent.expect("start_job")
-        agent.open_job(job_id, [FakeDisk("AB")])
     agent.expect("start_job")
-    for _ in range(2):
-        agent.expect("job_plan")
-    with Uploading(agent.channel) as up:
-        up.open(uploads, 0, bytes_planned=2 * 65536)
-        up.until("opened")
+    # As if it had been committed, and neither queued nor sent.
+    hub.parts.queue.done(job.job_id)
+    hub.parts.leases.end(job.job_id)
+    reaper.sweep()
+    assert hub.parts.queue.waiting_count() == 0
+    reaper.sweep()
+    reaper.sweep()
+    assert agent.expect("start_job").job_id == job.job_id
+
+
+def test_running_job_whose_agent_is_silent_is_offered_again_and_then_stalled(
+    hub: RunningHub, agent: FakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    job_id = opened(hub, agent)
+    reaper.sweep()
+    agent.report()  # nothing was said
+    clock.now += over(hub)
+    for _ in range(3):
         reaper.sweep()
-        clock.now = hub.parts.patience.upload_s + 1
+    assert agent.expect("resume_job").start.job_id == job_id
+    clock.now += over(hub)
+    reaper.sweep()
+    assert agent.expect("resume_job").start.job_id == job_id
+    clock.now += patience(hub)
+    reaper.sweep()
+    stalled = hub.wait(job_id)
+    assert stalled.error.reason == "JOB_STALLED"
+    assert f"sendense job retry {job_id}" in stalled.error.message
+    # In the three looks at the first end of the lease it was asked once.
+    assert agent.expect("cancel_job").job_id == job_id
+    hub.wait_for_files(set())
+
+
+def test_running_job_whose_agent_stays_away_is_lost(
+    hub: RunningHub, agent: FakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    job_id = opened(hub, agent)
+    agent.close()
+    hub.wait_until_away("lab")
+    clock.now += over(hub)
+    reaper.sweep()
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING
+    clock.now += patience(hub)
+    reaper.sweep()
+    lost = hub.wait(job_id)
+    assert lost.error.reason == "AGENT_LOST"
+    assert f"start the agent, then sendense job retry {job_id}" in lost.error.message
+
+
+def test_pending_job_whose_agent_stays_away_is_lost(
+    hub: RunningHub, agent: FakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    job_id = hub.start().job_id
+    agent.close()
+    hub.wait_until_away("lab")
+    reaper.sweep()
+    clock.now += patience(hub)
+    reaper.sweep()
+    assert hub.wait(job_id).error.reason == "AGENT_LOST"
+
+
+def test_pending_job_that_its_agent_never_takes_up_is_stalled(
+    hub: RunningHub, agent: FakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    job_id = hub.start().job_id
+    for _ in range(30):
+        assert agent.expect("start_job").job_id == job_id
+        clock.now += over(hub)
         reaper.sweep()
-        assert hub.get(planned).error.reason == "JOB_STALLED"
-        assert agent.expect("cancel_job").job_id == planned
-        assert hub.get(uploads).status == pb.BACKUP_STATUS_RUNNING
-        assert hub.get(queued).status == pb.BACKUP_STATUS_PENDING
-        for batch in batches("AB"):
-            up.frame(batch)
-        up.finish()
-        up.sealed()
-    # The agent removes its snapshot now, which may take its time.
-    clock.now *= 2
+        if hub.get(job_id).status != pb.BACKUP_STATUS_PENDING:
+            break
+    assert hub.get(job_id).error.reason == "JOB_STALLED"
+    assert clock.now < 2 * patience(hub)
+
+
+def test_job_that_was_read_is_completed_when_its_agent_stays_away(
+    hub: RunningHub, agent: FakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    job_id = opened(hub, agent)
+    agent.upload(job_id, 0, "AB")
+    agent.send(job_read=session_pb.JobRead(job_id=job_id))
+    agent.report()
+    agent.close()
+    hub.wait_until_away("lab")
+    clock.now += patience(hub)
     reaper.sweep()
-    clock.now *= 2
-    reaper.sweep()
-    assert hub.get(uploads).status == pb.BACKUP_STATUS_RUNNING
-    assert hub.get(queued).status == pb.BACKUP_STATUS_PENDING
-    agent.send(job_uploaded=session_pb.JobUploaded(job_id=uploads))
-    hub.wait(uploads)
-    reaper.sweep()
-    clock.now *= 2
-    reaper.sweep()
-    assert hub.get(queued).error.reason == "JOB_STALLED"
+    done = hub.get(job_id)
+    assert done.status == pb.BACKUP_STATUS_COMPLETED
+    assert [one.code for one in done.warnings] == ["SNAPSHOT_REMOVAL_UNKNOWN"]
+    assert hub.restored(job_id) == raw_bytes("AB")
 
 
 @pytest.mark.hostile
 def test_job_that_its_agent_is_at_work_on_is_stalled_only_once_it_is_named_no_more(
     hub: RunningHub, agents: MakeAgent, reaper: Reaper, clock: Clock
 ) -> None:
-    agent = agents("lab", FakeVm("a", instance_uuid="a"), FakeVm("b", "vm-2", instance_uuid="b"))
-    other = agents("dr", FakeVm("c", instance_uuid="c"))
-    opened, queued = hub.start("a").job_id, hub.start("b").job_id
-    for job_id in (opened, queued):
-        assert agent.expect("start_job").job_id == job_id
-    agent.open_job(opened, [FakeDisk("AB")])
-    agent.expect("job_plan")
-
-    def patience_passes() -> None:
-        reaper.sweep()
-        clock.now += hub.parts.patience.upload_s + 1
-        reaper.sweep()
+    agent, other = agents(), agents("dr", FakeVm("c", instance_uuid="c"))
+    job_id = opened(hub, agent)
 
     def names(one: FakeAgent, *job_ids: str) -> None:
         one.send(heartbeat=session_pb.AgentHeartbeat(job_ids=job_ids))
         one.report()
 
-    names(agent, opened, queued, "nobody's")
-    for _ in range(3):
-        patience_passes()
-    assert hub.get(opened).status == pb.BACKUP_STATUS_RUNNING
-    assert hub.get(queued).status == pb.BACKUP_STATUS_PENDING
-    names(agent, queued)
-    names(other, opened)  # it is none of that agent's
-    patience_passes()
-    stalled = hub.get(opened)
-    assert stalled.error.reason == "JOB_STALLED"
-    assert "did not name it" in stalled.error.message
-    assert agent.expect("cancel_job").job_id == opened
-    names(agent, queued, opened)  # it cleans up, which revives nothing
-    patience_passes()
-    assert hub.get(opened).status == pb.BACKUP_STATUS_FAILED
-    assert hub.get(queued).status == pb.BACKUP_STATUS_PENDING
-    assert hub.parts.agents.works_on("lab", queued)
-    assert not hub.parts.agents.works_on("lab", opened)
-    assert not hub.parts.agents.works_on("dr", opened)
+    for _ in range(30):
+        clock.now += over(hub) - 2
+        names(agent, job_id, "nobody's")
+        reaper.sweep()
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING
+    clock.now += patience(hub)
+    names(agent)
+    names(other, job_id)  # it is none of that agent's
+    reaper.sweep()
+    assert hub.get(job_id).error.reason == "JOB_STALLED"
+    assert agent.expect("cancel_job").job_id == job_id
+    names(agent, job_id)  # it cleans up, which revives nothing
+    assert not hub.parts.agents.works_on("lab", job_id)
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_FAILED
 
 
-def test_upload_that_gets_no_parts_fails_its_job(
+def test_clock_that_jumps_changes_nothing_but_times(
+    hub: RunningHub, agents: MakeAgent, reaper: Reaper
+) -> None:
+    shift = timedelta()
+    object.__setattr__(hub.parts, "now", lambda: utc_now() + shift)
+    agent = agents()
+    for years in (1, -2, 1):
+        job_id = opened(hub, agent)
+        shift += timedelta(days=365 * years)
+        reaper.sweep()
+        agent.upload(job_id, 0, "AB")
+        reaper.sweep()
+        agent.send(job_read=session_pb.JobRead(job_id=job_id))
+        agent.send(job_uploaded=session_pb.JobUploaded(job_id=job_id))
+        agent.closed(job_id)
+        assert hub.get(job_id).status == pb.BACKUP_STATUS_COMPLETED
+        assert hub.restored(job_id) == raw_bytes("AB")
+
+
+def test_upload_that_gets_no_parts_is_ended_and_its_job_waits(
     hub: RunningHub, agent: FakeAgent, reaper: Reaper
 ) -> None:
     job = hub.start()
@@ -187,8 +239,10 @@ def test_upload_that_gets_no_parts_fails_its_job(
         assert hub.get(job.job_id).status == pb.BACKUP_STATUS_RUNNING
         hub.parts.uploads.expire(0)
         assert refusal(up.sealed)[1] == "UPLOAD_STALLED"
-    assert hub.wait(job.job_id).error.reason == "UPLOAD_STALLED"
-    hub.wait_for_files(set())
+    assert hub.get(job.job_id).status == pb.BACKUP_STATUS_RUNNING
+    agent.upload(job.job_id, 0, "AB")
+    agent.send(job_uploaded=session_pb.JobUploaded(job_id=job.job_id))
+    assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
 
 
 def test_watcher_hears_of_an_end_whose_files_cannot_be_removed(

@@ -143,11 +143,7 @@ def test_connected_agent_stays(hub: RunningHub, agent: FakeAgent) -> None:
     assert get(hub).vm_count == 1
 
 
-def test_agent_with_a_job_that_has_not_ended_stays(
-    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As after a session whose end could not be recorded: the catalog was away.
-    monkeypatch.setattr("hub.jobs.sessions.live_job_ids", lambda session, site: ())
+def test_agent_with_a_job_that_has_not_ended_stays(hub: RunningHub, agent: FakeAgent) -> None:
     job = hub.start()
     gone(hub, agent)
     code, reason, facts = refusal(remove_of(hub))
