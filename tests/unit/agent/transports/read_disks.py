@@ -4,13 +4,21 @@ import random
 from collections.abc import Iterator
 
 from agent.areas import Area
+from agent.cancellation import Cancellation
 from agent.transports.disk_reader import LARGEST_READ_BYTES, DiskReader
+from agent.transports.nfc.patience import ReconnectPatience
+from agent.transports.nfc.reconnecting import ReconnectingReader
 from agent.vsphere.models import JobSnapshot
 from agent.vsphere.site import VsphereSite
 from simulator.machines import SimulatedVm
 
 K = 65536
 CAPACITY = 150 * K + 1536
+DEADLINE_S = 20.0
+ATTEMPTS = 4
+EAGER = ReconnectPatience(
+    attempts=ATTEMPTS, first_wait_s=0.01, longest_wait_s=0.02, open_wait_s=0.01
+)
 
 
 def content(seed: int, capacity_bytes: int = CAPACITY) -> bytes:
@@ -49,3 +57,11 @@ def whole(reader: DiskReader, longest: int = LARGEST_READ_BYTES) -> bytes:
     assert [(one.offset, len(one.data)) for one in extents] == [(a.start, a.length) for a in areas]
     assert all(type(one.data) is bytes for one in extents)
     return b"".join(one.data for one in extents)
+
+
+def opened(
+    vsphere: VsphereSite, snapshot: JobSnapshot, job: Cancellation | None = None
+) -> ReconnectingReader:
+    reader = vsphere.open_disk(snapshot, snapshot.disks[0], job or Cancellation())
+    assert isinstance(reader, ReconnectingReader)
+    return reader
