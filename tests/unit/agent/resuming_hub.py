@@ -59,6 +59,9 @@ class ResumingHub(RecordingHub):
         self.opening: Callable[[Layer], upload_pb2.UploadOpened] = Layer.opened
         self.payload_bytes_received = 0
 
+    def __enter__(self) -> "ResumingHub":
+        return self
+
     def UploadDisk(
         self,
         request_iterator: Iterator[upload_pb2.UploadDiskRequest],

@@ -185,7 +185,7 @@ def test_planning_that_breaks_is_done_again_and_warns_once(hub: ResumingHub) -> 
     site = Site(now)
     # Tracking tells of the first extent alone: the sample finds what it missed.
     site.changed = [type(site.changed[0])(now.start, 1 << 21)]
-    broken = []
+    broken: list[object] = []
 
     def break_once(request: object, context: grpc.ServicerContext) -> None:
         # The sample's question, after the one for the plan, finds the line dead.

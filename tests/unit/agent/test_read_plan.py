@@ -157,3 +157,32 @@ def test_cluster_set_knows_its_members_and_their_order(members: set[int], asked:
     assert clusters.at(range(len(members))) == sorted(members)
     questions = np.array(sorted(asked), np.int64)
     assert clusters.contains(questions).tolist() == [n in members for n in sorted(asked)]
+
+
+@property_of
+@given(near_the_edge, st.integers(LOW - 1, HIGH), st.integers(0, CLUSTER_BYTES - 1))
+def test_plan_behind_a_cluster_reads_what_is_behind_it(
+    members: set[int], cluster: int, cut_bytes: int
+) -> None:
+    capacity = (HIGH + 1) * CLUSTER_BYTES - cut_bytes
+    plan = ReadPlan.allocated(areas_of(sorted(members), capacity))
+    left = plan.behind(cluster)
+    checked(list(left.regions()), capacity)
+    assert set(numbers(left.areas)) == {n for n in members if n > cluster}
+    read_before = [area for area in plan.areas if area.start <= cluster * CLUSTER_BYTES]
+    assert left.areas == subtract(plan.areas, [Area(0, (cluster + 1) * CLUSTER_BYTES)])
+    assert bool(read_before) or left.areas == plan.areas
+
+
+def test_digest_of_a_plan_tells_plans_apart_and_nothing_else() -> None:
+    areas = [Area(0, CLUSTER_BYTES), Area(4 * CLUSTER_BYTES, CLUSTER_BYTES)]
+    plan = ReadPlan.allocated(areas)
+    digests = [
+        plan.digest(1 << 20),
+        plan.digest(1 << 21),
+        ReadPlan.allocated(areas[:1]).digest(1 << 20),
+        ReadPlan.changed(areas, Base(set())).digest(1 << 20),  # type: ignore[arg-type]
+    ]
+    assert len(set(digests)) == len(digests)
+    assert {len(digest) for digest in digests} == {16}
+    assert ReadPlan.allocated(list(areas)).digest(1 << 20) == digests[0]
