@@ -28,6 +28,7 @@ class Child:
         self._process: ForkServerProcess | None = None
         self._pipe: Connection | None = None
         self._reached: list[str] = []
+        self.deaths = 0  # by SIGKILL
 
     @property
     def log(self) -> str:
@@ -52,10 +53,13 @@ class Child:
         self._process.start()
         theirs.close()
         self._pipe = ours
-        self._reached = []
+        if traps:
+            self._reached = []
 
     def arm(self, *traps: Trap) -> None:
         """These traps from now on, in place of all others; whoever is held goes on."""
+        self._hear()
+        self._reached = []
         self._order(Arm(traps))
 
     def release(self) -> None:
@@ -67,14 +71,9 @@ class Child:
         self._order(SetClock(offset_s))
 
     def has_reached(self, point: str) -> bool:
-        """Whether a trap's point was come to in this life."""
+        """Whether a trap's point was come to since the traps were armed."""
         self._hear()
         return point in self._reached
-
-    def times_reached(self, point: str) -> int:
-        """How often threads came to a trap at it, in this life."""
-        self._hear()
-        return self._reached.count(point)
 
     def wait_reached(self, point: str, deadline_s: float = REACHED_S) -> None:
         """Raises AssertionError when the program does not come there, or ends before."""
@@ -95,11 +94,11 @@ class Child:
             f"{self.name}: exit code {self._process.exitcode}\n{self.tail()}"
         )
         self._hear()
+        self.deaths += 1
 
     def kill(self) -> None:
-        """As a crash would; nothing when it is dead already."""
-        if self.alive:
-            os.kill(self.pid, signal.SIGKILL)
+        """As a crash would."""
+        os.kill(self.pid, signal.SIGKILL)
         self.wait_killed()
 
     def hold(self) -> None:

@@ -14,6 +14,13 @@ class Kill:
     nth: int = 1
 
     @property
+    def fewest_disks(self) -> int:
+        """Of a VM whose backup is sure to come there so often."""
+        if self.nth == 1:
+            return 1
+        return 2 if self.point in (*OF_EACH_DISK, *OF_EACH_FRAME) else 3
+
+    @property
     def program(self) -> Program:
         return "hub" if self.point.startswith("hub.") else "agent"
 
@@ -73,13 +80,12 @@ OF_EACH_DISK: Final = (
     "agent.upload.sealed",
 )
 OF_EACH_STEP: Final = (
-    "hub.layer.appended",
     "hub.layer.data_synced",
     "hub.layer.journaled",
     "hub.upload.acknowledged",
-    "agent.upload.frame_sent",
     "agent.upload.acknowledged",
 )
+OF_EACH_FRAME: Final = ("hub.layer.appended", "agent.upload.frame_sent")
 OF_RECOVERY: Final = ("hub.recover.jobs_settled", "hub.recover.leftovers_removed")
 OF_AN_END: Final = "hub.end.rows_ended"
 OF_A_REMOVAL: Final = "hub.removal.files_removed"
@@ -87,7 +93,8 @@ OF_A_REMOVAL: Final = "hub.removal.files_removed"
 KILLS: Final = (
     *(Kill(point) for point in OF_A_BACKUP),
     *(Kill(point, 2) for point in OF_EACH_DISK),
-    *(Kill(point, 3) for point in OF_EACH_STEP),
+    *(Kill(point, 2) for point in OF_EACH_STEP),
+    *(Kill(point, 3) for point in OF_EACH_FRAME),
 )
 # Points that a test holds the program at, to do something else just then.
 STAGES: Final = tuple(

@@ -25,8 +25,7 @@ SEED_VARIABLE: Final = "SENDENSE_SOAK_SEED"
 @pytest.mark.parametrize("number", range(len(KILLS)), ids=lambda number: str(KILLS[number]))
 def test_backup_goes_on_when_a_program_is_killed(scene: Scene, tally: Tally, number: int) -> None:
     kill = KILLS[number]
-    # The second arrival is that of a second disk.
-    guest = scene.guests[2 + number % 2 if kill.nth == 2 else 1 + number % 3]
+    guest = scene.guests[max(kill.fewest_disks, 1 + number % 3)]
     scene.kill_in_backup(guest, kill, tally, full=number % 5 == 0, seed=number)
     if number % 4 == 0:
         scene.prove_next(guest, tally)
@@ -80,7 +79,7 @@ def test_backups_go_on_through_many_kills(scene: Scene, tally: Tally, share: int
                 kill_at_any_moment(scene, tally, chance.choice(["hub", "agent"]), seed)
             case _:
                 kill = chance.choice(KILLS)
-                guest = scene.guests[chance.randint(min(kill.nth, 2), 3)]
+                guest = scene.guests[chance.randint(kill.fewest_disks, 3)]
                 scene.kill_in_backup(guest, kill, tally, full=chance.random() < 0.2, seed=seed)
 
 

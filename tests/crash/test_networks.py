@@ -144,7 +144,7 @@ def test_at_most_64_mib_of_a_disk_are_sent_again_when_the_connection_breaks(
         there.agent.wait_reached(UPLOADING.point)
         proxy.cut()
         there.agent.arm(Trap(UPLOADING.point, 50, "hold"))
-        wait_reached_again(proxied)
+        there.agent.wait_reached(UPLOADING.point)
         there.hub.kill()
         there.agent.release()
         there.start_hub()
@@ -160,12 +160,6 @@ def test_at_most_64_mib_of_a_disk_are_sent_again_when_the_connection_breaks(
             "bytes on the connection beyond a large disk's, after two breaks",
             went - disk.bytes_transferred,
         )
-
-
-def wait_reached_again(proxied: Proxied) -> None:
-    """The first time is over: the agent is held a second time."""
-    agent = proxied.there.agent
-    wait_for("the agent is held again", lambda: agent.times_reached(UPLOADING.point) > 1)
 
 
 def test_proxy_moves_bytes_and_breaks_connections_as_told() -> None:
