@@ -50,7 +50,7 @@ def datastores_of(parts: Parts, job: BackupJob) -> frozenset[str]:
 
 def _datastore(file_name: str) -> str:
     """Of "[datastore] folder/file.vmdk"."""
-    name, bracket, _ = file_name.removeprefix("[").partition("]")
+    name, bracket, _ = file_name.removeprefix("[").partition("] ")
     return name if bracket and file_name.startswith("[") else ""
 
 

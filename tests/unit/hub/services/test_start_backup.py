@@ -57,7 +57,9 @@ def test_vms_that_share_a_uuid_are_refused(hub: RunningHub, agents: MakeAgent) -
 def test_vm_of_an_agent_that_is_away_is_unavailable(hub: RunningHub, agent: FakeAgent) -> None:
     job = hub.start()
     agent.close()
-    hub.wait(job.job_id)
+    hub.wait_until_away("lab")
+    # Without an agent that holds it, it ends at once.
+    assert hub.cancel(job.job_id).status == pb.BACKUP_STATUS_CANCELLED
     status, reason, facts = refusal(hub.start)
     assert (status, reason) == (Code.UNAVAILABLE, "AGENT_AWAY")
     assert facts["site"] == "lab"
@@ -104,9 +106,13 @@ def test_repeated_request_returns_the_same_job(
     agent.expect("start_job")
     assert hub.start(request_id="nightly-1").job_id == first.job_id
     agent.close()
-    hub.wait(first.job_id)
-    # Also when the job has ended and its agent is away.
-    assert hub.start(request_id="nightly-1").status == pb.BACKUP_STATUS_FAILED
+    hub.wait_until_away("lab")
+    # Also when its agent is away, and then when it has ended.
+    waits = hub.start(request_id="nightly-1")
+    assert waits.status == pb.BACKUP_STATUS_PENDING
+    assert waits.waiting_for.startswith("the agent of 'lab', away since ")
+    hub.cancel(first.job_id)
+    assert hub.start(request_id="nightly-1").status == pb.BACKUP_STATUS_CANCELLED
     assert len(jobs(hub)) == 1
 
 
