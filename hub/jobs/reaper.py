@@ -110,6 +110,7 @@ class Reaper:
         job_id, site = job.job_id, job.site
         if job_id not in self._told:
             self._told.add(job_id)
+            self._parts.metrics.leases_over.inc()
             _log.warning("job_without_sign_of_life", job_id=job_id, site=site, status=job.status)
         connected = self._parts.agents.presence(site).connected
         if job.cancel_reason is not None:
