@@ -43,6 +43,17 @@ class Child:
         assert self._process is not None and self._process.pid is not None
         return self._process.pid
 
+    def status(self, name: str) -> str:
+        """What the system tells of its process: "State", "VmHWM", ..."""
+        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
+        return next(one.partition(":")[2].strip() for one in lines if one.startswith(f"{name}:"))
+
+    @property
+    def cpu_ticks(self) -> int:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2]
+        return sum(map(int, fields.split()[11:13]))
+
     def start(self, arguments: tuple[Any, ...], traps: tuple[Trap, ...]) -> None:
         """Begin a life; the traps stand before the program does anything."""
         assert not self.alive, f"{self.name} runs already"
@@ -152,3 +163,16 @@ class Child:
     def _take(self, said: object) -> None:
         assert isinstance(said, Reached)
         self._reached.append(said.point)
+
+
+def unchanged(number: Callable[[], int], looks: int = 40) -> Callable[[], bool]:
+    """A probe to be asked again and again: the number has been the same for so many looks."""
+    last, same = -1, 0
+
+    def probe() -> bool:
+        nonlocal last, same
+        now = number()
+        last, same = now, same + 1 if now == last else 0
+        return same >= looks
+
+    return probe

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from sendense import Backup
+from tests.crash.children import unchanged
 from tests.crash.fail_points import Trap
 from tests.crash.proof import MOST_RESENT_BYTES, assert_nothing_is_left, assert_restores
 from tests.crash.proxied import WAYS, Proxied, Way, proxied_installation
@@ -24,6 +25,10 @@ FAULTS: Final = ("reset", "closed", "slow", "vanished", "overtaken")
 PLANNING: Final = Trap("agent.plan.received", does="hold")
 UPLOADING: Final = Trap("agent.upload.frame_sent", 2, "hold")
 DELAY_S: Final = 0.02
+# What may be on its way between a disk's reader and a hub that takes nothing: the window
+# of 64 MiB, gRPC's and the sockets' buffers, what waits to be sent.
+MOST_ON_THE_WAY_BYTES: Final = 160 << 20
+MOST_MEMORY_BYTES: Final = 512 << 20
 
 
 @pytest.fixture
@@ -160,6 +165,24 @@ def test_at_most_64_mib_of_a_disk_are_sent_again_when_the_connection_breaks(
             "bytes on the connection beyond a large disk's, after two breaks",
             went - disk.bytes_transferred,
         )
+
+
+def test_slow_hub_slows_the_agent_down_through_flow_control(tmp_path: Path, tally: Tally) -> None:
+    """The agent stops reading the disk; what it holds of it is bounded."""
+    with proxied_installation(tmp_path / "installation") as proxied:
+        there, proxy = proxied.there, proxied.ways["nfc"]
+        guest = add_guest(proxied, disks=1, written=256 << 20)
+        start(proxied)
+        there.hub.arm(Trap("hub.layer.appended", 2, "hold"))
+        job_id = there.order(guest.vm)
+        there.hub.wait_reached("hub.layer.appended")
+        wait_for("the agent reads no more", unchanged(lambda: proxy.bytes("down")))
+        assert proxy.bytes("down") < MOST_ON_THE_WAY_BYTES
+        most = int(there.agent.status("VmHWM").split()[0]) << 10
+        tally.most("bytes of memory of an agent whose hub takes nothing", most)
+        assert most < MOST_MEMORY_BYTES
+        there.hub.release()
+        prove(proxied, there.wait_ended(job_id), guest.images())
 
 
 def test_proxy_moves_bytes_and_breaks_connections_as_told() -> None:
