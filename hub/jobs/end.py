@@ -9,7 +9,6 @@ from hub.catalog import end_job as rules
 from hub.catalog.models import BackupJob, WarningFacts
 from hub.catalog.queries import find_job
 from hub.errors import (
-    AgentLost,
     AgentReported,
     Cancelled,
     JobEnded,
@@ -127,20 +126,6 @@ def tell_to_cancel(parts: Parts, site: str, job_id: str, reason: str) -> bool:
     return parts.agents.send(site, pb.SessionResponse(cancel_job=command))
 
 
-def ask_to_end(parts: Parts, site: str, job_id: str, *, event: Event, error: SendenseError) -> None:
-    """Have the agent end a job; should it not answer in time, or be away, the hub ends it alone."""
-
-    def overdue() -> None:
-        _log.warning("agent_did_not_end_job", job_id=job_id, site=site)
-        parts.deadlines.stop(job_id)
-        end_or_owe(parts, job_id, event, error)
-
-    if tell_to_cancel(parts, site, job_id, str(error)):
-        parts.deadlines.start(job_id, ANSWER_TIMEOUT_S, overdue)
-    else:
-        end_or_owe(parts, job_id, event, AgentLost(site) if event is Event.FAILED else error)
-
-
 def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
     """Ask for the end of a job; an ended one stays as it is. Raises JobNotFound."""
     job = _request_cancel(parts, job_id, reason)
@@ -155,13 +140,20 @@ def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
 def cancel_live(parts: Parts, site: str, job_id: str, reason: str) -> None:
     """End a job as somebody wants it: by its agent, or at once if no agent holds it.
 
-    Raises nothing.
+    Should the agent not answer in time, the hub ends it alone. Raises nothing.
     """
     why = Cancelled(reason or "by request")
-    if dispatch.withdraw(parts, job_id) or not parts.agents.serves(site, job_id):
+
+    def overdue() -> None:
+        _log.warning("agent_did_not_end_job", job_id=job_id, site=site)
+        parts.deadlines.stop(job_id)
         end_or_owe(parts, job_id, Event.CANCELLED, why)
+
+    held = not dispatch.withdraw(parts, job_id) and parts.agents.serves(site, job_id)
+    if held and tell_to_cancel(parts, site, job_id, str(why)):
+        parts.deadlines.start(job_id, ANSWER_TIMEOUT_S, overdue)
     else:
-        ask_to_end(parts, site, job_id, event=Event.CANCELLED, error=why)
+        end_or_owe(parts, job_id, Event.CANCELLED, why)
 
 
 @retry_catalog
