@@ -250,7 +250,7 @@ def test_acknowledged_frames_are_counted_from_the_open(
     sent = batches("ABC")
     for batch in sent:
         up.frame(batch)
-    acks = []
+    acks: list[upload_pb2.UploadAck] = []
     while not acks or acks[-1].durable_frames < 3:
         acks.append(up.until("ack").ack)
     assert acks == sorted(acks, key=lambda ack: ack.durable_frames)

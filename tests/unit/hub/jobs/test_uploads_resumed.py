@@ -1,5 +1,6 @@
 """Uploads that break off and go on: what is durable is not sent again, and counted once."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from hub.config import HubSettings
 from hub.errors import CatalogUnavailable
 from hub.jobs.receive_disk import upload as uploads
 from hub.jobs.states import Status
+from hub.repository.file_calls import FileCalls, replaced
 from hub.repository.journal import JournalReader
 from sendense.clusters import CLUSTER_BYTES
 from sendense.v1 import agent_session_pb2 as session_pb
@@ -293,16 +295,51 @@ def test_frames_that_are_not_acknowledged_are_made_durable_by_the_break(
     assert journal_frames(hub, job) == list(range(len(CONTENT)))
 
 
-def test_upload_of_a_job_that_failed_meanwhile_is_refused(
+class HeldSync(FileCalls):
+    """The first sync goes on for as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def fdatasync(self, fd: int) -> None:
+        self.began.set()
+        assert self.may_end.wait(20)
+        super().fdatasync(fd)
+
+
+def test_upload_that_breaks_during_a_sync_keeps_what_came_before_and_after_it(
     hub: RunningHub, agent: FakeAgent, job: str
 ) -> None:
+    calls = HeldSync()
+    with Uploading(agent.channel) as up:
+        up.open(**opening(job))
+        up.opened()
+        with replaced(calls):
+            up.frame(batches(CONTENT)[0])
+            assert calls.began.wait(20)
+            for batch in batches(CONTENT)[1:3]:
+                up.frame(batch)
+            corrupt(up)
+            calls.may_end.set()
+            assert refusal(up.sealed)[1] == "FRAME_CORRUPT"
+    with Uploading(agent.channel) as up:
+        up.open(**opening(job))
+        assert up.opened().durable_frames == 3
+        finished(up)
+    assert journal_frames(hub, job) == list(range(len(CONTENT)))
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_upload_of_a_job_that_ended_meanwhile_is_refused(
+    hub: RunningHub, agent: FakeAgent, job: str, cancelled: bool
+) -> None:
     broken_off(hub, agent.channel, job, 2)
-    agent.send(
-        job_failed=session_pb.JobFailed(
-            job_id=job, error=pb.BackupError(reason="DISK_READ_FAILED", message="bad sector")
-        )
-    )
-    assert hub.wait(job).error.reason == "DISK_READ_FAILED"
+    if cancelled:
+        hub.cancel(job)
+    error = pb.BackupError(reason="DISK_READ_FAILED", message="bad sector")
+    agent.send(job_failed=session_pb.JobFailed(job_id=job, error=error, cancelled=cancelled))
+    ended = hub.wait(job)
+    assert (ended.status == pb.BACKUP_STATUS_CANCELLED) == cancelled
     with Uploading(agent.channel) as up:
         up.open(**opening(job))
         assert refusal(up.sealed)[:2] == (grpc.StatusCode.ABORTED, "JOB_ENDED")
