@@ -179,6 +179,7 @@ class _Upload:
         self._parts.uploads.enter(self._stream)
         if self._stream.error is not None:
             raise self._stream.error
+        self._parts.recovery.require_looked_at(job_id)
         planned = planned_disk(self._parts, job_id, disk_index)
         context = planned.job.context
         # Nobody else has the disk: a row that is taken was so by an upload that broke off.
