@@ -44,7 +44,14 @@ class LayerFiles:
         self._users = 0
         self._descriptors: list[int] = []
         self.layer_fd = self._open(self._partial_path, flags)
-        self.manifest_fd = self._open(self.manifest_path, flags)
+        try:
+            self.manifest_fd = self._open(self.manifest_path, flags)
+        except BaseException:
+            self._close(self._descriptors)
+            if flags & os.O_EXCL:  # it was made here, just now
+                with suppress(OSError):
+                    unlink_if_there(self._partial_path)
+            raise
 
     @classmethod
     def create(cls, root: Path, layer: str) -> Self:
@@ -57,20 +64,7 @@ class LayerFiles:
         with os_errors_of(layer):
             if os.path.lexists(final_path):
                 raise LayerWriteFailed(layer, "there is a sealed layer of that name")
-            partial_path, journal_path = (
-                root / (layer + PARTIAL_SUFFIX),
-                root / manifest_path(layer),
-            )
-            if os.path.lexists(partial_path) or os.path.lexists(journal_path):
-                raise LayerWriteFailed(layer, "it is being written already")
-            try:
-                files = cls(root, layer, _WRITE | os.O_CREAT | os.O_EXCL)
-            except BaseException:
-                # Of these two none was there before.
-                for path in (partial_path, journal_path):
-                    with suppress(OSError):
-                        unlink_if_there(path)
-                raise
+            files = cls(root, layer, _WRITE | os.O_CREAT | os.O_EXCL)
             try:
                 sync_folder(final_path.parent)
             except BaseException:
@@ -147,11 +141,7 @@ class LayerFiles:
             _log.warning("layer_not_discarded", layer=self.layer, error=str(error))
 
     def _open(self, path: Path, flags: int) -> int:
-        try:
-            fd = file_calls().open(path, flags)
-        except BaseException:
-            self._close(self._descriptors)
-            raise
+        fd = file_calls().open(path, flags)
         self._descriptors.append(fd)
         return fd
 

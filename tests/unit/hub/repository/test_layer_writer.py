@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from hub.repository import (
+    RESERVE_BYTES,
     DurablePoint,
     LayerWriteFailed,
     Repository,
     RepositoryFull,
     RepositoryUnusable,
 )
+from hub.repository.file_calls import FileCalls, replaced
 from hub.repository.journal import JournalReader
 from hub.repository.paths import manifest_path
 from sendense.clusters import CLUSTER_BYTES, REGION_BYTES
@@ -33,6 +35,7 @@ from tests.unit.hub.repository.disks import (
     qemu_img,
     qemu_map,
 )
+from tests.unit.hub.repository.recorded_calls import RecordedCalls
 
 
 def files_of(repository: Repository) -> list[str]:
@@ -291,25 +294,25 @@ class TestSync:
         assert writer.sync() == DurablePoint(2, 5)
 
     def test_data_is_synced_before_its_journal_record_is_written(
-        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
+        self, repository: Repository
     ) -> None:
         disk = GuestDisk(9 * CLUSTER_BYTES)
         disk.write({0: "ABCdefGHI"})
         writer = repository.new_layer(identity("job", disk.capacity_bytes), None)
-        calls = _recorded(monkeypatch)
-        for batch in encoded(disk, range(9), keep_zeros=False):
-            writer.append(batch)
-        assert set(calls) == {("pwritev", "layer")}
-        calls.clear()
-        writer.sync()
-        assert calls == [
+        with replaced(calls := RecordedCalls()):
+            for batch in encoded(disk, range(9), keep_zeros=False):
+                writer.append(batch)
+        assert set(_steps(calls)) == {("pwritev", "layer")}
+        with replaced(calls := RecordedCalls()):
+            writer.sync()
+        assert _steps(calls) == [
             ("fdatasync", "layer"),
             ("pwritev", "manifest"),
             ("fdatasync", "manifest"),
         ]
 
     def test_seal_writes_the_header_last_and_renames_after_all_syncs(
-        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
+        self, repository: Repository
     ) -> None:
         disk = GuestDisk(CLUSTER_BYTES)
         disk.write({0: "A"})
@@ -317,10 +320,10 @@ class TestSync:
         for batch in encoded(disk, [0], keep_zeros=False):
             writer.append(batch)
         writer.sync()
-        calls = _recorded(monkeypatch)
-        writer.seal("change")
+        with replaced(calls := RecordedCalls()):
+            writer.seal("change")
         tables = ["pwritev"] * 4  # L2, L1, refcount block, refcount table
-        assert calls == [
+        assert _steps(calls) == [
             *[(call, "layer") for call in [*tables, "fsync", "pwritev header", "fsync"]],
             ("pwritev", "manifest"),
             ("fdatasync", "manifest"),
@@ -408,7 +411,8 @@ class TestNoRoom:
             assert repository.space().free_bytes == free
 
     def test_disk_that_fills_up_at_the_seal_leaves_no_sealed_layer(self, tmp_path: Path) -> None:
-        with _mounted(tmp_path / "small", "size=256k") as folder:
+        # As if others had used up the reserve since the last look.
+        with _mounted(tmp_path / "small", "size=256k") as folder, replaced(_Room(None)):
             repository = Repository.create(folder / "r", repository_id="r", name="r")
             writer = repository.new_layer(identity("job", CLUSTER_BYTES * 3), None)
             disk = GuestDisk(CLUSTER_BYTES * 3)
@@ -424,7 +428,7 @@ class TestNoRoom:
             assert files_of(repository) == []
 
     def test_read_only_file_system_is_an_unusable_repository(self, tmp_path: Path) -> None:
-        with _mounted(tmp_path / "small", "size=1m") as folder:
+        with _mounted(tmp_path / "small", "size=100m") as folder:
             repository = Repository.create(folder / "r", repository_id="r", name="r")
             repository.check_writable()
             subprocess.run(["mount", "-o", "remount,ro", folder], check=True, timeout=30)
@@ -432,6 +436,45 @@ class TestNoRoom:
                 repository.check_writable()
             with pytest.raises(RepositoryUnusable, match="Read-only"):
                 repository.new_layer(identity("job", CLUSTER_BYTES), None)
+
+
+class TestReserve:
+    def test_last_of_the_room_is_refused_before_a_backup_and_at_each_sync(
+        self, repository: Repository
+    ) -> None:
+        disk = GuestDisk(2 * CLUSTER_BYTES)
+        disk.write({0: "AB"})
+        batches = list(encoded(disk, range(2), keep_zeros=False, frame_clusters=1))
+        writer = repository.new_layer(identity("job", disk.capacity_bytes), None)
+        with replaced(_Room(RESERVE_BYTES)):
+            repository.check_writable()
+            writer.append(batches[0])
+            writer.sync()
+        with replaced(_Room(RESERVE_BYTES - 1)):
+            with pytest.raises(RepositoryFull):
+                repository.check_writable()
+            writer.append(batches[1])
+            with pytest.raises(RepositoryFull):
+                writer.sync()
+        with pytest.raises(RepositoryFull):
+            writer.seal("change")
+        assert writer.durable.frames == 1
+        writer.discard()
+        assert files_of(repository) == []
+
+    def test_file_system_that_does_not_tell_its_room_is_used(self, repository: Repository) -> None:
+        with replaced(_Room(None)):
+            repository.check_writable()
+
+
+class _Room(FileCalls):
+    """So many bytes are free."""
+
+    def __init__(self, free: int | None) -> None:
+        self._free = free
+
+    def free_bytes(self, path: Path | str) -> int | None:
+        return self._free
 
 
 class _mounted:
@@ -466,33 +509,10 @@ def _fill(repository: Repository) -> RepositoryFull:
     return full.value
 
 
-def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """System calls on the files of a layer, in order: (call, which file)."""
-    calls: list[tuple[str, str]] = []
-
-    def name_of(path: str) -> str:
-        if path.endswith((".partial", ".qcow2")):
-            return "layer"
-        return "manifest" if path.endswith(".manifest") else Path(path).name
-
-    def record(name: str) -> None:
-        real = getattr(os, name)
-
-        def call(fd: int, *arguments: Any) -> Any:
-            at_start = arguments[1:] == (0,)
-            which = name_of(str(Path(f"/proc/self/fd/{fd}").readlink()))
-            calls.append((f"{name} header" if at_start and which == "layer" else name, which))
-            return real(fd, *arguments)
-
-        monkeypatch.setattr(os, name, call)
-
-    for name in ("pwritev", "fdatasync", "fsync"):
-        record(name)
-    real_rename = Path.rename
-
-    def rename(path: Path, target: Path) -> Path:
-        calls.append(("rename", name_of(str(path))))
-        return real_rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", rename)
-    return calls
+def _steps(calls: RecordedCalls) -> list[tuple[str, str]]:
+    """What was recorded: (call, which file); a write of the layer's header has its own name."""
+    header = ("pwritev", "layer", 0)
+    return [
+        ("pwritev header" if (one.name, one.kind, one.offset) == header else one.name, one.kind)
+        for one in calls.calls
+    ]

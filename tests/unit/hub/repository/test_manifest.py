@@ -230,6 +230,7 @@ class TestGoldenBytes:
             },
             "base": None,
             "base_root_digest": "",
+            "plan_digest": "",
         }
 
 

@@ -10,6 +10,7 @@ import pytest
 from hub.repository import Repository, RepositoryUnusable
 from hub.repository import probe as probing
 from hub.repository.facts import Space
+from hub.repository.file_calls import FileCalls, replaced
 from hub.repository.mark import remove_mark, rename_in_mark
 from hub.repository.probe import CHECKS, PROBE_BYTES, checks, look
 from shared.errors import SendenseError
@@ -231,14 +232,13 @@ class TestMark:
         assert remove_mark(repository.path, repository.repository_id) is False
         assert names(repository.path) == {"lost+found"}
 
-    def test_folder_that_is_a_mount_point_stays(
-        self, repository: Repository, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def rmdir(path: Path) -> None:
-            raise OSError(errno.EBUSY, "Device or resource busy")
+    def test_folder_that_is_a_mount_point_stays(self, repository: Repository) -> None:
+        class MountPoint(FileCalls):
+            def rmdir(self, path: Path | str, *, dir_fd: int | None = None) -> None:
+                raise OSError(errno.EBUSY, "Device or resource busy")
 
-        monkeypatch.setattr(Path, "rmdir", rmdir)
-        assert remove_mark(repository.path, repository.repository_id) is False
+        with replaced(MountPoint()):
+            assert remove_mark(repository.path, repository.repository_id) is False
         assert names(repository.path) == set()
 
     def test_mark_of_another_repository_stays(self, repository: Repository) -> None:
