@@ -105,6 +105,7 @@ class BackupJob:
             # Whoever removed the snapshot between two connections changed what was read.
             self._tools.site.require_frozen(snapshot, self.cancellation)
             fail_point("agent.job.checked")
+            self.cancellation.check()
             self._post(job_events.read(self.job_id))
             fail_point("agent.job.read")
 

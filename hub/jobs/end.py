@@ -162,6 +162,20 @@ def _request_cancel(parts: Parts, job_id: str, reason: str) -> BackupJob:
         return rules.request_cancel(session, job_id, reason, parts.now())
 
 
+def ended_as_unwanted(parts: Parts, job_id: str, warnings: Sequence[WarningFacts]) -> bool:
+    """Cancel a live job whose end somebody asked for before the agent told that all is done.
+
+    False: nobody did, or it has ended. Raises JobNotFound.
+    """
+    with parts.catalog.read() as session:
+        job = find_job(session, job_id)
+    if job.status not in LIVE or job.cancel_requested_at is None:
+        return False
+    why = Cancelled(job.cancel_reason or "by request")
+    end_job(parts, job_id, Event.CANCELLED, why, warnings=warnings)
+    return True
+
+
 def agent_gave_up(
     parts: Parts,
     job_id: str,

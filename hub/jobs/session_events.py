@@ -18,7 +18,7 @@ from hub.errors import AgentReported, CatalogUnavailable, JobEnded, JobNotFound,
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.complete import complete_backup
-from hub.jobs.end import agent_gave_up, end_rows, fail_job, tell_to_cancel
+from hub.jobs.end import agent_gave_up, end_rows, ended_as_unwanted, fail_job, tell_to_cancel
 from hub.jobs.kept_inventories import take_inventory
 from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts
@@ -80,7 +80,9 @@ def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionReque
             if _record_read(parts, job_id):
                 fail_point("hub.read.recorded")
         elif kind == "job_uploaded":
-            complete_backup(parts, job_id, _warnings(request.job_uploaded.warnings))
+            warnings = _warnings(request.job_uploaded.warnings)
+            if not ended_as_unwanted(parts, job_id, warnings):
+                complete_backup(parts, job_id, warnings)
         else:
             _failed(parts, request.job_failed)
     except JobEnded as error:
