@@ -29,12 +29,16 @@ class Scene:
 
     there: Installation
     guests: dict[int, GuestVm]
+    _writes: int = 0
 
     def child(self, program: str) -> Child:
         return self.there.hub if program == "hub" else self.there.agent
 
     def write(self, guest: GuestVm, seed: int) -> None:
         """Enough for several acknowledgements of each disk, and a few small things."""
+        # Others than the last time: what a disk holds already is not sent.
+        self._writes += 1
+        seed = random.Random(f"{seed} {self._writes}").randrange(1 << 32)
         chance = random.Random(seed)
         for index in range(len(guest.disks)):
             last = (DISK_BYTES - WRITTEN_BYTES) // CLUSTER
