@@ -12,6 +12,7 @@ from sendense.v1 import (
     agent_session_pb2,
     backup_pb2,
     context_pb2,
+    hub_pb2,
     inventory_pb2,
     repository_pb2,
     restore_pb2,
@@ -24,6 +25,7 @@ from tests.api_page.shapes import Problem
 _FILES: Final = (
     backup_pb2,
     context_pb2,
+    hub_pb2,
     inventory_pb2,
     repository_pb2,
     restore_pb2,
