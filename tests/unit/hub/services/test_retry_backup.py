@@ -63,6 +63,8 @@ def test_repeated_retry_returns_the_same_job(hub: RunningHub, agent: FakeAgent) 
     agent.expect("start_job")
     assert retry(hub, first.job_id, "again-1").job_id == second.job_id
     agent.close()
+    hub.wait_until_away("lab")
+    hub.cancel(second.job_id)
     hub.wait(second.job_id)
     # Also when the job has ended and its agent is away.
     assert retry(hub, first.job_id, "again-1").job_id == second.job_id

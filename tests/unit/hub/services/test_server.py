@@ -33,6 +33,7 @@ def test_health_and_reflection_answer(hub: RunningHub) -> None:
         "ContextService",
         "DiskService",
         "Health",
+        "HubService",
         "InventoryService",
         "RepositoryService",
         "RestoreService",
@@ -144,7 +145,7 @@ def test_watches_end_when_their_clients_leave(hub: RunningHub, agent: FakeAgent)
     assert refusal(lambda: next(one_more))[:2] == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
     assert hub.get(job.job_id).status == pb.BACKUP_STATUS_PENDING
     # And an ending job reaches every watcher.
-    agent.close()
+    agent.send(job_failed={"job_id": job.job_id})
     assert {[r.backup.status for r in call][-1] for call in calls} == {pb.BACKUP_STATUS_FAILED}
 
 

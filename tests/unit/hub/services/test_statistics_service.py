@@ -39,8 +39,9 @@ def test_backups_are_counted_on_the_day_and_in_the_totals(hub: RunningHub, agent
     lost = hub.start("mail")
     dr.expect("start_job")
     hub.start("idle")
-    dr.close()
+    dr.send(job_failed={"job_id": lost.job_id})
     hub.wait(lost.job_id)
+    dr.close()
     hub.wait_until_away("dr")
     answer = statistics(hub)
     now = answer.now
