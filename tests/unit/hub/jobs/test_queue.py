@@ -202,7 +202,9 @@ def test_job_is_handed_out_once_though_many_hand_out(
     for thread in threads:
         thread.join(20)
     assert agent_of_three.expect("start_job").job_id == job_id
-    agent_of_three.report()  # nothing was sent before its answer
+    narrow.cancel(job_id)
+    # The next command: no second StartJob came before it.
+    assert agent_of_three.expect("cancel_job").job_id == job_id
 
 
 def test_job_that_could_not_be_sent_stays_queued_with_a_lease_until_its_agent_is_back(
