@@ -54,6 +54,8 @@ OPTIONS: Final = (
     # Peers behind NAT that vanish without a word are noticed within 30 s.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # This is what gRPC waits for a ping's answer, a minute otherwise.
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Peers may do the same.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

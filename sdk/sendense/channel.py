@@ -74,6 +74,8 @@ def _options(dedicated: bool) -> list[tuple[str, int | str]]:
         # A peer that died without a word is noticed while a call is open.
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        # This is what gRPC waits for a ping's answer, a minute otherwise.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 1000),
         ("grpc.max_reconnect_backoff_ms", 5000),

@@ -14,7 +14,11 @@ from tests.crash.proxy import Proxy
 Way = Literal["hub", "api", "nfc"]
 WAYS: Final[tuple[Way, ...]] = ("hub", "api", "nfc")
 # A peer that vanished without a word is noticed within two seconds, not within thirty.
-_SHORT_OPTIONS: Final = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 1000}
+_SHORT_OPTIONS: Final = {
+    "grpc.keepalive_time_ms": 1000,
+    "grpc.keepalive_timeout_ms": 1000,
+    "grpc.http2.ping_timeout_ms": 1000,
+}
 _OF_HUB: Final[dict[str, object]] = {
     "hub.server.OPTIONS": tuple((key, _SHORT_OPTIONS.get(key, value)) for key, value in OPTIONS)
 }
