@@ -73,8 +73,8 @@ class SentLayer:
 
     Threads: within a call, `open` comes first; then its sending thread alone calls
     `sending` and writes the counts, its answers' thread alone calls `durable_through`.
-    `progressed` is called when more became durable than ever before, `served` when the
-    hub took an upload; they must not block.
+    `progressed` is called when more became durable, or was read, than ever before,
+    `served` when the hub took an upload; they must not block.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class SentLayer:
         self._served = served
         self._opened = False
         self._furthest = -1
+        self._furthest_read = 0
         self.must_be_sealed: Exception | None = None
         """Raised when an upload is opened that should have been answered with the seal."""
         self.sent = LayerPoint()
@@ -133,6 +134,12 @@ class SentLayer:
         # A layer that begins anew is no progress until it is longer than it ever was.
         if cluster > self._furthest:
             self._furthest = cluster
+            self._progressed()
+
+    def read_up_to(self, bytes_read: int) -> None:
+        """A call has ended; what it read may have held nothing that had to be sent."""
+        if bytes_read > self._furthest_read:
+            self._furthest_read = bytes_read
             self._progressed()
 
     def _resumed(self, durable: LayerPoint) -> None:

@@ -128,3 +128,4 @@ def _upload(
             thread.join(JOIN_S)
             if thread.is_alive():
                 _log.error("upload_thread_does_not_end", thread=thread.name)
+        sending.layer.read_up_to(reading.bytes_read)

@@ -39,7 +39,7 @@ class UploadSending:
         self._plan = plan
         self._reading = reading
         self._course = course
-        self._layer = layer
+        self.layer = layer
         self._capacity = capacity_bytes
         self._bytes_unchanged = 0
 
@@ -88,7 +88,7 @@ class UploadSending:
             read_reason=self._plan.reason,
             sampling=self._plan.sampling,
             plan_digest=self._plan.digest(self._capacity),
-            payload_bytes_sent=self._layer.payload_bytes_sent,
+            payload_bytes_sent=self.layer.payload_bytes_sent,
         )
 
     def _encoded(self, encoding: Encoding) -> EncodedClusters:
@@ -106,18 +106,18 @@ class UploadSending:
         """The batch as a request, once the window has room for it."""
         frame = batch.to_frame()
         self._course.sending(batch.payload_bytes)
-        self._layer.sending(batch)
+        self.layer.sending(batch)
         return pb.UploadDiskRequest(frame=frame)
 
     def _finish(self) -> pb.UploadFinish:
-        sent = self._layer.sent
-        self._layer.bytes_read = self._reading.bytes_read
-        self._layer.bytes_unchanged = self.bytes_unchanged
+        sent = self.layer.sent
+        self.layer.bytes_read = self._reading.bytes_read
+        self.layer.bytes_unchanged = self.bytes_unchanged
         return pb.UploadFinish(
             frame_count=sent.frames,
             cluster_count=sent.clusters,
             payload_bytes=sent.payload_bytes,
-            bytes_read=self._layer.bytes_read,
-            bytes_unchanged=self._layer.bytes_unchanged,
+            bytes_read=self.layer.bytes_read,
+            bytes_unchanged=self.layer.bytes_unchanged,
             clusters_missed=self._plan.missed.count if self._plan.missed is not None else 0,
         )

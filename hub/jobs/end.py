@@ -126,6 +126,12 @@ def tell_to_cancel(parts: Parts, site: str, job_id: str, reason: str) -> bool:
     return parts.agents.send(site, pb.SessionResponse(cancel_job=command))
 
 
+def tell_to_let_go(parts: Parts, site: str, job_id: str) -> None:
+    """Send JobClosed: the job has ended, and its snapshot is needed no more."""
+    closed = pb.JobClosed(job_id=job_id)
+    parts.agents.send(site, pb.SessionResponse(job_closed=closed))
+
+
 def cancel_backup(parts: Parts, job_id: str, reason: str) -> BackupJob:
     """Ask for the end of a job; an ended one stays as it is. Raises JobNotFound."""
     job = _request_cancel(parts, job_id, reason)

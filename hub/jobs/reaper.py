@@ -15,7 +15,7 @@ from hub.catalog.end_job import LiveJob, live_jobs
 from hub.errors import AgentStayedAway, Cancelled, JobStalled
 from hub.jobs import dispatch
 from hub.jobs.complete import complete_left
-from hub.jobs.end import end_or_owe, fail_job
+from hub.jobs.end import end_or_owe, fail_job, tell_to_let_go
 from hub.jobs.parts import Parts
 from hub.jobs.removals import begin_removals
 from hub.jobs.resume import resume
@@ -116,6 +116,7 @@ class Reaper:
         if job.cancel_reason is not None:
             why = Cancelled(job.cancel_reason or "by request")
             self._end(job_id, Event.CANCELLED, why)
+            tell_to_let_go(self._parts, site, job_id)
         elif over_s > self._parts.patience.resume_wait_s:
             self._give_up(job, over_s, connected=connected)
         elif connected:
@@ -124,6 +125,7 @@ class Reaper:
     def _give_up(self, job: LiveJob, over_s: float, *, connected: bool) -> None:
         if job.is_read:
             if complete_left(self._parts, job.job_id):
+                tell_to_let_go(self._parts, job.site, job.job_id)
                 return
             # It is a restore point but for its facts: its repository gets as long again.
             if over_s < 2 * self._parts.patience.resume_wait_s:

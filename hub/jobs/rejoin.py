@@ -12,11 +12,10 @@ from hub.errors import AgentLost
 from hub.jobs import dispatch
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.complete import complete_left
-from hub.jobs.end import cancel_live, end_or_owe, tell_to_cancel
+from hub.jobs.end import cancel_live, end_or_owe, tell_to_cancel, tell_to_let_go
 from hub.jobs.parts import Parts
 from hub.jobs.resume import resume
 from hub.jobs.states import Event, Status
-from sendense.v1 import agent_session_pb2 as pb
 
 
 def take_jobs(
@@ -45,7 +44,7 @@ def settle_jobs(
         if job.cancel_reason is not None:
             cancel_live(parts, site, job.job_id, job.cancel_reason)
             if job.job_id not in named:
-                _let_go(link, job)
+                tell_to_let_go(parts, site, job.job_id)
         elif job.job_id not in named and job.status is Status.RUNNING:
             _settle_left(parts, link, job)
     dispatch.hand_out(parts)
@@ -53,7 +52,7 @@ def settle_jobs(
 
 def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
     if job.is_read and complete_left(parts, job.job_id):
-        _let_go(link, job)
+        tell_to_let_go(parts, link.site, job.job_id)
         return
     if link.keeps_jobs:
         # Should it not be sent or not be heeded, the reaper sends it again.
@@ -61,10 +60,3 @@ def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
         parts.leases.begin(job.job_id)
     else:
         end_or_owe(parts, job.job_id, Event.FAILED, AgentLost(link.site))
-
-
-def _let_go(link: AgentLink, job: LiveJob) -> None:
-    """The agent was told to keep the snapshot of the job, and need not any more."""
-    if link.keeps_jobs:
-        closed = pb.JobClosed(job_id=job.job_id)
-        link.send(pb.SessionResponse(job_closed=closed))
