@@ -23,8 +23,7 @@ OF_CONTROLLER: Final = 15
 CONTENT_MIB: Final = 5
 # The agent reads two disks at a time (disks_in_parallel), whatever their number, and the hub
 # takes these two. For each of the 35 disks more they keep rows and a plan: a few KiB. The rest
-# of this is for allocators that give nothing back. The data themselves, or a thread and its
-# buffers for each disk, would be far more.
+# of this is for allocators that give nothing back; the data themselves would be far more.
 MORE_MIB: Final = 64
 
 
