@@ -15,6 +15,7 @@ from hub.repository.paths import PARTIAL_SUFFIX, PROBE_PREFIX
 from sendense.qcow2_placement import write_all
 
 _FOLDER_ATTEMPTS: Final = 100
+_NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -117,15 +118,31 @@ def _written_beside(path: Path, content: bytes) -> Path:
 def write_probe(folder: Path) -> None:
     """Try whether a small file can be written and synced; nothing of it stays. Raises OSError."""
     calls = file_calls()
-    path = folder / f"{PROBE_PREFIX}{uuid4().hex}{PARTIAL_SUFFIX}"
-    fd = calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    fd = _open_nameless(folder)
     try:
-        # Before anything can fail.
-        calls.unlink(path)
         write_all(fd, [b"sendense\n"], 0, calls.pwritev)
         calls.fsync(fd)
     finally:
         calls.close(fd)
+
+
+def _open_nameless(folder: Path) -> int:
+    """A new file that is gone when it is closed, whatever happens before. Raises OSError."""
+    calls = file_calls()
+    try:
+        return calls.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_NAMELESS:
+            raise
+    # The file system has no such files: the next best.
+    path = folder / f"{PROBE_PREFIX}{uuid4().hex}{PARTIAL_SUFFIX}"
+    fd = calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        calls.unlink(path)
+    except BaseException:
+        calls.close(fd)
+        raise
+    return fd
 
 
 def _unlink_quietly(path: Path) -> None:

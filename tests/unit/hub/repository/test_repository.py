@@ -1,5 +1,6 @@
 """The repository's folder: made, adopted, refused; jobs removed; leftovers swept."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from hub.repository import KnownJobs, LayerDamaged, LayerWriteFailed, Repository, RepositoryUnusable
+from hub.repository.file_calls import FileCalls, replaced
 from sendense.clusters import CLUSTER_BYTES
 from shared.errors import InvalidArgument, SendenseError
 from tests.unit.hub.repository.disks import BackedUpDisk, GuestDisk, identity
@@ -98,6 +100,20 @@ class TestCreate:
         (repository.path / "sendense-repository.json").write_text(content)
         with pytest.raises(RepositoryUnusable):
             Repository.open(repository.path, repository_id="repo-1")
+
+
+def test_probe_of_a_file_system_without_nameless_files_leaves_nothing(
+    repository: Repository,
+) -> None:
+    class Old(FileCalls):
+        def open(self, path: Path | str, flags: int, mode: int = 0o640) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+            return super().open(path, flags, mode)
+
+    with replaced(Old()):
+        repository.check_writable()
+    assert [entry.name for entry in repository.path.iterdir()] == ["sendense-repository.json"]
 
 
 def test_space_is_that_of_the_file_system(repository: Repository) -> None:
