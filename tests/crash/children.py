@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
 
-from tests.crash.fail_points import Arm, Obeyed, Reached, SetClock, Trap
+from tests.crash.fail_points import Arm, Obeyed, Reached, SetClock, SetConstant, Trap
 from tests.end_to_end.processes import wait_for
 
 STOP_S: Final = 10.0
@@ -80,6 +80,10 @@ class Child:
     def set_clock(self, offset_s: float) -> None:
         """The wall clock is wrong by so much from now on."""
         self._order(SetClock(offset_s))
+
+    def set_constant(self, constant: str, value: object) -> None:
+        """A constant of a module is another from now on; "<module>.<name>"."""
+        self._order(SetConstant(constant, value))
 
     def has_reached(self, point: str) -> bool:
         """Whether a trap's point was come to since the traps were armed."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,6 +34,14 @@ class SetClock:
     """The program's wall clock goes wrong by so much from now on."""
 
     offset_s: float
+
+
+@dataclass(frozen=True)
+class SetConstant:
+    """A constant of a module is another from now on; "<module>.<name>"."""
+
+    constant: str
+    value: object
 
 
 @dataclass(frozen=True)
@@ -101,4 +110,13 @@ class Strings:
                     self._changed.notify_all()
                 elif isinstance(order, SetClock):
                     self._set_clock(order.offset_s)
+                elif isinstance(order, SetConstant):
+                    set_constant(order.constant, order.value)
                 self._pipe.send(Obeyed())
+
+
+def set_constant(constant: str, value: object) -> None:
+    """In this process, of a module that is loaded."""
+    module, _, name = constant.rpartition(".")
+    assert hasattr(sys.modules[module], name), constant
+    setattr(sys.modules[module], name, value)

@@ -21,7 +21,7 @@ from agent.vsphere.settings import VsphereSettings
 from hub.config import HubSettings
 from hub.jobs.parts import Parts
 from shared.logs import configure_logging
-from tests.crash.fail_points import Strings, Trap
+from tests.crash.fail_points import Strings, Trap, set_constant
 
 
 class WrongClock:
@@ -78,9 +78,7 @@ def run_agent_of_site(
 def _begin(log: Path, level: str, constants: Mapping[str, object]) -> None:
     """`constants`: other values for those of modules, by "<module>.<name>"."""
     for constant, value in constants.items():
-        module, _, name = constant.rpartition(".")
-        assert hasattr(sys.modules[module], name), constant
-        setattr(sys.modules[module], name, value)
+        set_constant(constant, value)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sendense import Backup, BackupStatus
+from sendense.errors import SendenseError
 from tests.crash.children import Child
 from tests.crash.fail_points import Trap
 from tests.crash.installation import Installation, installation
@@ -97,6 +98,13 @@ class Scene:
         self.settle()
         self.prove(job, moments, tally)
         return job
+
+    def delete(self, job_id: str) -> None:
+        """Ask for the deletion of a backup and its increments, of a hub that dies over it."""
+        try:
+            self.there.client.delete_backup(job_id, cascade=True)
+        except SendenseError as error:
+            print(f"the deletion was not answered: {error}")
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def kill_in_removal(scene: Scene, tally: Tally, seed: int) -> None:
     scene.write(guest, seed)
     job = there.completed(guest.vm, full=True)
     there.hub.arm(Trap(OF_A_REMOVAL))
-    deleting = threading.Thread(target=_delete, args=(scene, job.job_id), daemon=True)
+    deleting = threading.Thread(target=scene.delete, args=(job.job_id,), daemon=True)
     deleting.start()
     there.hub.wait_killed()
     tally.count(f"kills at {OF_A_REMOVAL}")
@@ -157,13 +157,6 @@ def kill_in_removal(scene: Scene, tally: Tally, seed: int) -> None:
     assert_nothing_is_left(there)
     assert job.job_id not in {one.job_id for one in there.client.list_backups()}
     scene.prove_next(guest, tally)
-
-
-def _delete(scene: Scene, job_id: str) -> None:
-    try:
-        scene.there.client.delete_backup(job_id, cascade=True)
-    except Exception as error:  # noqa: BLE001 - the hub dies, that is the point
-        print(f"the deletion was not answered: {error}")
 
 
 def test_every_point_is_in_the_list() -> None:

@@ -20,11 +20,14 @@ from tests.model.guest import Act, GuestVm
 
 DISK_BYTES: Final = 16 << 20
 WRITTEN_BYTES: Final = 4 << 20
+# More than the agent has read when it has sent two frames.
+NFC_BYTES: Final = 64 << 20
+PART_BYTES: Final = 32 << 20
 FAULTS: Final = ("reset", "closed", "slow", "vanished", "overtaken")
 # Where the agent is held while the fault is made.
 PLANNING: Final = Trap("agent.plan.received", does="hold")
 UPLOADING: Final = Trap("agent.upload.frame_sent", 2, "hold")
-DELAY_S: Final = 0.02
+DELAY_S: Final = 0.005
 # What may be on its way between a disk's reader and a hub that takes nothing: the window
 # of 64 MiB, gRPC's and the sockets' buffers, what waits to be sent.
 MOST_ON_THE_WAY_BYTES: Final = 160 << 20
@@ -41,7 +44,10 @@ def add_guest(proxied: Proxied, disks: int = 2, written: int = WRITTEN_BYTES) ->
     guest = GuestVm(proxied.there.site.add_vm("victim"))
     for index in range(disks):
         guest.add_disk(max(DISK_BYTES, written))
-        guest.act(Act("write", index, 0, 0, written, seed=index))
+        for start_of_part in range(0, written, PART_BYTES):
+            length = min(PART_BYTES, written - start_of_part)
+            first = start_of_part // CLUSTER
+            guest.act(Act("write", index, first, 0, length, seed=index + start_of_part))
     return guest
 
 
@@ -96,7 +102,7 @@ def prove(proxied: Proxied, job: Backup, moment: dict[str, Image]) -> None:
 def test_job_completes_when_a_connection_fails_in_mid_upload(
     proxied: Proxied, way: Way, fault: str
 ) -> None:
-    guest = add_guest(proxied)
+    guest = add_guest(proxied, disks=1, written=NFC_BYTES) if way == "nfc" else add_guest(proxied)
     start(proxied)
     proxied.there.agent.arm(UPLOADING)
     job_id = proxied.there.order(guest.vm)
@@ -144,11 +150,11 @@ def test_at_most_64_mib_of_a_disk_are_sent_again_when_the_connection_breaks(
         guest = add_guest(proxied, disks=1, written=160 << 20)
         start(proxied)
         before = proxy.bytes("up")
-        there.agent.arm(Trap(UPLOADING.point, 60, "hold"))
+        there.agent.arm(Trap(UPLOADING.point, 30, "hold"))
         job_id = there.order(guest.vm)
         there.agent.wait_reached(UPLOADING.point)
         proxy.cut()
-        there.agent.arm(Trap(UPLOADING.point, 50, "hold"))
+        there.agent.arm(Trap(UPLOADING.point, 30, "hold"))
         there.agent.wait_reached(UPLOADING.point)
         there.hub.kill()
         there.agent.release()
@@ -171,7 +177,7 @@ def test_slow_hub_slows_the_agent_down_through_flow_control(tmp_path: Path, tall
     """The agent stops reading the disk; what it holds of it is bounded."""
     with proxied_installation(tmp_path / "installation") as proxied:
         there, proxy = proxied.there, proxied.ways["nfc"]
-        guest = add_guest(proxied, disks=1, written=256 << 20)
+        guest = add_guest(proxied, disks=1, written=192 << 20)
         start(proxied)
         there.hub.arm(Trap("hub.layer.appended", 2, "hold"))
         job_id = there.order(guest.vm)
