@@ -7,6 +7,9 @@ from tests.unit.hub.repository.recorded_calls import Call
 ACK = "ack"
 COMMIT = "commit"
 
+# A change of files, and the commit that tells of it.
+_TELLS = {"rename layer": "sealed", "rename facts": "completed", "rmdir": "removed"}
+
 Test = Callable[[Call], bool]
 
 
@@ -24,6 +27,7 @@ def check(calls: Sequence[Call]) -> None:
     dirty: dict[str, int] = {}  # writes of a file that no sync covers
     named: set[str] = set()  # folders with entries that no sync covers
     footer = False
+    untold = dict.fromkeys(_TELLS, 0)  # what happened that no commit has told of
     for at, call in enumerate(calls):
         if call.name == "pwritev":
             _check_write(at, call, dirty)
@@ -38,15 +42,20 @@ def check(calls: Sequence[Call]) -> None:
                 _require(footer, at, call, "the manifest has no footer")
                 _require(not _dirty(dirty, "manifest"), at, call, "its manifest is not synced")
             named.add(str(call.target.parent))
+            untold[f"rename {call.kind}"] = 1
         elif call.name in ("create", "mkdir", "link", "unlink", "rmdir"):
             named.add(str((call.target if call.name == "link" else call.path).parent))
             if call.name == "rmdir":
                 named.discard(str(call.path))
+                untold["rmdir"] = 1
         elif call.name == ACK:
             _require(not _dirty(dirty, "layer"), at, call, "data is not synced")
             _require(not _dirty(dirty, "manifest"), at, call, "the journal is not synced")
             _require(not named, at, call, f"folders are not synced: {sorted(named)}")
-        elif call.name == COMMIT and call.text in ("sealed", "completed", "removed"):
+        elif call.name == COMMIT and call.text in _TELLS.values():
+            what = next(name for name, told in _TELLS.items() if told == call.text)
+            _require(bool(untold[what]), at, call, f"there was no {what} before")
+            untold[what] = 0
             _require(not dirty, at, call, f"files are not synced: {sorted(dirty)}")
             _require(not named, at, call, f"folders are not synced: {sorted(named)}")
 
