@@ -4,10 +4,12 @@ Rows 21 and 28 have more tests in tests/hostile, row 27 in test_file_faults.py.
 """
 
 import threading
+from functools import partial
 from typing import Final
 
 import pytest
 
+from hub.jobs.parts import Patience
 from sendense import Backup, BackupStatus
 from sendense.errors import AlreadyExists, FailedPrecondition
 from tests.crash.fail_points import Trap
@@ -21,7 +23,7 @@ from tests.model.guest import Act, GuestVm
 
 UPLOADING: Final = Trap("agent.upload.frame_sent", 3, "hold")
 HOURS_S: Final = 7 * 3600.0
-RESERVE: Final = "hub.repository.file_calls.RESERVE_BYTES"
+RESERVE: Final = "hub.repository.reserve.RESERVE_BYTES"
 
 
 def hold_in_mid_upload(scene: Scene, guest: GuestVm, seed: int) -> str:
@@ -105,7 +107,7 @@ def test_row_19_job_of_an_agent_that_died_before_it_said_anything_does_not_run_f
     """Row 19: an agent died before its first report: the job ran forever."""
     guest = add_guest(there)
     there.hub_settings = {"lease_s": 1, "resume_wait_s": 1}
-    there.hub_constants["hub.main.SWEEP_S"] = 0.2
+    there.hub_constants["hub.main.Patience"] = partial(Patience, sweep_interval_s=0.2)
     there.start_hub()
     there.start_agent()
     there.agent.arm(Trap("agent.snapshot.taken"))
@@ -202,7 +204,9 @@ def test_row_24_success_is_the_completion_and_its_counters_are_those_of_the_laye
     scene.settle()
     scene.prove(job, [guest.images()], tally)
     for disk in job.disks:
-        assert disk.bytes_stored == there.layer(job, disk.disk_index).stat().st_size
+        layer = there.layer(job, disk.disk_index)
+        files = (layer, layer.with_suffix(".manifest"))
+        assert disk.bytes_stored == sum(file.stat().st_size for file in files)
         assert 0 < disk.bytes_transferred <= disk.bytes_stored
     assert job.bytes_stored == sum(disk.bytes_stored for disk in job.disks)
 
