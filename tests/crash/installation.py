@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent.config import AgentSettings
+from agent.config import AgentSettings, VsphereSection
 from agent.vsphere.settings import VsphereSettings
 from hub.catalog.engine import Catalog
 from hub.config import HubSettings
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
 from sendense import Backup, BackupStatus, BackupType, Client
-from sendense.errors import HubUnavailable, SendenseError
+from sendense.errors import HubUnavailable
 from simulator.machines import SimulatedVm
 from simulator.site import SimulatedSite
 from tests.crash.children import Child
@@ -37,7 +37,7 @@ ENDED: Final = (BackupStatus.COMPLETED, BackupStatus.FAILED, BackupStatus.CANCEL
 
 @dataclass
 class Installation:
-    """A site, a hub and an agent. `hub_port` and the like are set before the programs start."""
+    """A site, a hub and an agent. What is set here counts from the next start of a program."""
 
     folder: Path
     site: SimulatedSite
@@ -94,7 +94,7 @@ class Installation:
         settings = AgentSettings(
             site=SITE,
             hub_address=self.hub_seen_at or self.hub_address,
-            vsphere={"address": vsphere.address, "user": vsphere.user},
+            vsphere=VsphereSection(address=vsphere.address, user=vsphere.user),
             compress_threads=1,
             inventory_interval_s=1.0,
             **{"sample_least": 4, **self.agent_settings},
@@ -164,7 +164,7 @@ class Installation:
 
         def ended() -> Backup | None:
             job = self.look(job_id)
-            return job if job is not None and job.status in ENDED else None
+            return job if job is not None and BackupStatus(job.status) in ENDED else None
 
         try:
             return wait_for(f"the end of {job_id}", ended, deadline_s)
@@ -181,7 +181,7 @@ class Installation:
     def completed(self, vm: SimulatedVm, **options: Any) -> Backup:
         """A backup that must complete."""
         job = self.wait_ended(self.order(vm, **options))
-        assert job.status == BackupStatus.COMPLETED, f"{job}\n{self.logs()}"
+        assert BackupStatus(job.status) == BackupStatus.COMPLETED, f"{job}\n{self.logs()}"
         return job
 
     def layer(self, job: Backup, disk_index: int) -> Path:
@@ -229,12 +229,3 @@ def installation(
             yield made
         finally:
             made.close()
-
-
-def cancel_when_possible(client: Client, job_id: str, reason: str) -> None:
-    """Cancel a job; one that has ended meanwhile is left."""
-    try:
-        client.cancel_backup(job_id, reason=reason)
-    except SendenseError as error:
-        if "ENDED" not in error.code:
-            raise

@@ -48,7 +48,7 @@ def run_hub(
     """A hub."""
     clock = WrongClock()
     _begin(log, settings.log_level, constants)
-    hub.main.Parts = partial(Parts, now=clock.now)  # type: ignore[misc,assignment]
+    set_constant("hub.main.Parts", partial(Parts, now=clock.now))
     Strings(pipe, traps, clock.set).tie()
     hub.main.serve(settings, ready)
 

@@ -23,7 +23,7 @@ def assert_restores(there: Installation, job: Backup, moments: Sequence[dict[str
 
     Their layers are sound, and each is backed by that of its base.
     """
-    assert job.status == BackupStatus.COMPLETED, f"{job}\n{there.logs()}"
+    assert BackupStatus(job.status) == BackupStatus.COMPLETED, f"{job}\n{there.logs()}"
     restored = {
         disk.disk_uuid: Image.of_file(there.restore(job, disk.disk_index)) for disk in job.disks
     }

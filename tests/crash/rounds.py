@@ -93,7 +93,7 @@ class Scene:
         moments.append(guest.images())
         self.there.start_what_is_dead()
         job = self.there.wait_ended(job_id)
-        if job.status != BackupStatus.COMPLETED:
+        if BackupStatus(job.status) != BackupStatus.COMPLETED:
             tally.count(f"jobs failed: {job.error.reason}")
         self.settle()
         self.prove(job, moments, tally)

@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Script:
         self.hub = hub
         self.agent = agent
         self.sequence = sequence  # of the change ids
+        self.disks: dict[str, FakeDisk] = {}  # as they were, by job
 
     def start(self, **request: Any) -> str:
         """StartBackup; its agent has heard of it. Raises grpc.RpcError."""
@@ -136,7 +137,8 @@ class SmallHub(Script):
         except grpc.RpcError:
             return None
         try:
-            self.open(job_id, self.disk(content))
+            self.disks[job_id] = self.disk(content)
+            self.open(job_id, self.disks[job_id])
             self.upload(job_id, content, until=2)
             self.upload(job_id, content)
         except (grpc.RpcError, JobOver):
@@ -189,14 +191,17 @@ def findings(catalog: Catalog) -> list[Any]:
 
 
 @contextmanager
-def small_hub(folder: Path) -> Iterator[SmallHub]:
-    """A hub whose files lie in the folder; each frame is acknowledged by itself."""
+def small_hub(folder: Path, job_ids: Sequence[str] = ()) -> Iterator[SmallHub]:
+    """A hub whose files lie in the folder; each frame is acknowledged by itself.
+
+    `job_ids` are the jobs that the agent holds when it connects.
+    """
     settings = settings_in(folder)
     if not (folder / "catalog.db").exists():
         prepare(settings)
     with (
         patch.object(upload, "SYNC_BYTES", 1),
         running(settings) as hub,
-        FakeAgent(hub.address, "lab", [FakeVm()]) as agent,
+        FakeAgent(hub.address, "lab", [FakeVm()], job_ids=job_ids) as agent,
     ):
         yield SmallHub(hub, agent.connect())

@@ -9,7 +9,6 @@ import pytest
 
 from sendense import BackupStatus
 from tests.crash.fail_points import Trap
-from tests.crash.installation import cancel_when_possible
 from tests.crash.kills import KILLS, OF_A_REMOVAL, OF_AN_END, OF_RECOVERY
 from tests.crash.proof import assert_nothing_is_left
 from tests.crash.rounds import Scene
@@ -126,7 +125,7 @@ def kill_in_cancellation(scene: Scene, tally: Tally, seed: int) -> None:
     there.hub.arm(Trap(OF_AN_END))
     job_id = there.order(guest.vm)
     there.agent.wait_reached("agent.upload.frame_sent")
-    cancel_when_possible(there.client, job_id, "enough")
+    there.client.cancel_backup(job_id, reason="enough")
     there.agent.release()
     there.hub.wait_killed()
     tally.count(f"kills at {OF_AN_END}")
