@@ -15,6 +15,7 @@ from hub.repository.files import (
     create_file_durably,
     make_folders,
     sync_folder,
+    unlink_if_there,
     write_file_durably,
     write_probe,
 )
@@ -237,7 +238,7 @@ class Repository:
         return Chain(self.path, [checked_layer_path(path) for path in layer_paths])
 
     def write_job_facts(self, context_id: str, job_id: str, facts: Mapping[str, object]) -> None:
-        """Write the job's `job.json` beside its layers, replacing it whole.
+        """Write the job's `job.json` beside its layers, replacing it whole; one caller at a time.
 
         Raises RepositoryUnusable, RepositoryFull, LayerWriteFailed; also when the
         job's folder is not there: without layers there is nothing to tell of.
@@ -245,6 +246,10 @@ class Repository:
         folder = job_folder(context_id, job_id)
         self._check_identity()
         with os_errors_of(f"{folder}/{JOB_FACTS}"):
+            # What a crash left of an earlier attempt: nobody else writes these now.
+            for path in (self.path / folder).iterdir():
+                if path.name.startswith(JOB_FACTS) and path.name.endswith(PARTIAL_SUFFIX):
+                    unlink_if_there(path)
             write_file_durably(self.path / folder / JOB_FACTS, facts_bytes(facts))
 
     def job_facts(self, context_id: str, job_id: str) -> dict[str, Any] | None:

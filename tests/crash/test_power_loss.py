@@ -22,7 +22,7 @@ from tests.unit.hub.fake_agent import FakeDisk
 from tests.unit.hub.jobs.backups import delete
 from tests.unit.hub.repository.recorded_calls import Call, RecordedCalls
 
-STATES = 48
+STATES = 40
 OF_SOAK = 2000
 _ACK = "ack"
 _MARK = "sendense-repository.json"

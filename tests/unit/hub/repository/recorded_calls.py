@@ -45,7 +45,7 @@ class RecordedCalls(FileCalls):
     def note(self, name: str, text: str = "") -> None:
         """Something else that happened now."""
         with self._lock:
-            self.calls.append(Call(name, text=text))
+            self._add(Call(name, text=text))
 
     def open(self, path: Path | str, flags: int, mode: int = 0o640) -> int:
         with self._lock:
@@ -79,12 +79,12 @@ class RecordedCalls(FileCalls):
     def rename(self, source: Path, target: Path) -> None:
         with self._lock:
             super().rename(source, target)
-            self.calls.append(Call("rename", source, target=target))
+            self._add(Call("rename", source, target=target))
 
     def link(self, source: Path, target: Path) -> None:
         with self._lock:
             super().link(source, target)
-            self.calls.append(Call("link", source, target=target))
+            self._add(Call("link", source, target=target))
 
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
         with self._lock:
@@ -102,7 +102,11 @@ class RecordedCalls(FileCalls):
             self._record("rmdir", _absolute(path, dir_fd))
 
     def _record(self, name: str, path: Path, offset: int = 0, data: bytes = b"") -> None:
-        self.calls.append(Call(name, path, offset, data))
+        self._add(Call(name, path, offset, data))
+
+    def _add(self, call: Call) -> None:
+        """Record it; called one after the other."""
+        self.calls.append(call)
 
 
 def _path_of(fd: int) -> Path:

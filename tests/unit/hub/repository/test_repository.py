@@ -183,6 +183,9 @@ def test_job_facts_are_replaced_whole(repository: Repository) -> None:
     repository.write_job_facts("ctx", "job", {"vm_name": "pgtest1", "disks": [1, 2]})
     repository.write_job_facts("ctx", "job", {"vm_name": "Ämne"})
     folder = repository.path / "ctx/job"
+    # As a crash before the rename leaves it.
+    (folder / "job.json012345678901.partial").touch()
+    repository.write_job_facts("ctx", "job", {"vm_name": "Ämne"})
     assert [entry.name for entry in folder.iterdir()] == ["job.json"]
     assert json.loads((folder / "job.json").read_text()) == {"vm_name": "Ämne"}
     assert repository.job_facts("ctx", "job") == {"vm_name": "Ämne"}
