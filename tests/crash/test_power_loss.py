@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,9 +84,11 @@ class Story:
                 full = hub.backup("ABR0")
                 hub.backup("XY0C")
                 delete(hub.hub, full, cascade=True)
+                _wait_for_another_second()
                 hub.backup("RRC.")
                 hub.backup("RQ00")
                 self.disks = hub.disks
+                assert len(self.disks) == 4
             self.recording.end()
 
     def _sync_folder(self) -> None:
@@ -108,6 +112,13 @@ class Story:
         """The frames of the job that its agent had been told to be durable."""
         told = [call.text.split() for call in self.recording.calls[:moment] if call.name == _ACK]
         return max((int(frames) for job, frames in told if job == job_id), default=0)
+
+
+def _wait_for_another_second() -> None:
+    """Ids of jobs have the second in them: that of a deleted one may be given again within it."""
+    now, pause = int(time.time()), threading.Event()
+    while int(time.time()) == now:
+        pause.wait(0.01)
 
 
 @contextmanager
