@@ -2,8 +2,10 @@
 
 import json
 import random
-import subprocess
+from subprocess import Popen
 from typing import Any
+
+import pytest
 
 from sendense import Client
 from sendense.v1 import backup_pb2 as pb
@@ -18,7 +20,7 @@ END_TIMEOUT_S = 60
 HOLD_AT_BYTE = 48 * MIB
 
 
-def _ended(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
+def _ended(process: Popen[str]) -> tuple[int, list[str], str]:
     """Exit code, lines of standard output, standard error."""
     output, errors = process.communicate(timeout=END_TIMEOUT_S)
     return process.returncode, output.splitlines(), errors
@@ -84,9 +86,11 @@ def test_an_example_says_so_when_there_is_no_hub(example: Example) -> None:
     assert errors.startswith("error: Unavailable: ")
 
 
-def test_an_example_outlives_a_restart_of_the_hub_and_tells_why_the_job_failed(
+@pytest.fixture
+def held_back(
     example: Example, site: SimulatedSite, agent: Agent, hub: Hub, client: Client
-) -> None:
+) -> Popen[str]:
+    """An example whose job has some data, and whose next read the host holds back."""
     content = random.Random(3).randbytes(96 * MIB)
     site.add_vm("victim", disks=[DiskSpec(128 * MIB, content=content)])
     agent.start()
@@ -96,23 +100,44 @@ def test_an_example_outlives_a_restart_of_the_hub_and_tells_why_the_job_failed(
         "a job with data",
         lambda: any(client.get_backup(j.job_id).bytes_transferred for j in client.list_backups()),
     )
+    return process
+
+
+def test_an_example_outlives_a_restart_of_the_hub_and_so_does_its_job(
+    held_back: Popen[str], site: SimulatedSite, hub: Hub
+) -> None:
     assert hub.program
     hub.program.kill()
     hub.start()
     site.faults.release_reads()
 
-    code, lines, errors = _ended(process)
+    code, lines, errors = _ended(held_back)
 
     with hub.client() as again:
         (job,) = again.list_backups()
         disks = _as_the_hub_tells(again, job.job_id)
-    assert job.status == pb.BACKUP_STATUS_FAILED
+    assert job.status == pb.BACKUP_STATUS_COMPLETED
+    assert code == 0, errors
+    told = json.loads(lines[-1])
+    assert (told["job_id"], told["status"]) == (job.job_id, "BACKUP_STATUS_COMPLETED")
+    assert told["disks"] == disks
+
+
+def test_an_example_tells_why_its_job_failed(
+    held_back: Popen[str], agent: Agent, client: Client
+) -> None:
+    assert agent.stop() == 0
+
+    code, lines, errors = _ended(held_back)
+
+    (job,) = client.list_backups()
+    assert (job.status, job.error.reason) == (pb.BACKUP_STATUS_FAILED, "AGENT_STOPPING")
     assert code == 1
     told = json.loads(lines[-1])
     assert (told["job_id"], told["status"]) == (job.job_id, "BACKUP_STATUS_FAILED")
-    assert told["error"] == {"reason": "HUB_RESTARTED", "message": job.error.message}
-    assert told["disks"] == disks
-    assert f"error: HUB_RESTARTED: {job.error.message}" in errors
+    assert told["error"] == {"reason": "AGENT_STOPPING", "message": job.error.message}
+    assert told["disks"] == _as_the_hub_tells(client, job.job_id)
+    assert f"error: AGENT_STOPPING: {job.error.message}" in errors
 
 
 def test_an_example_shows_its_usage_when_the_vm_is_missing(example: Example) -> None:

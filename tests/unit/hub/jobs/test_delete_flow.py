@@ -449,7 +449,7 @@ def test_late_completion_of_a_deleted_job_leaves_nothing(
     assert hub.files() == set()
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenUpload:
     """An upload of a job that has ended; it closes its files when asked to, or never."""
 
