@@ -39,13 +39,14 @@ def end_job(
 ) -> bool:
     """Move a live job to failed or cancelled, and have what it wrote removed.
 
-    For jobs that began since the hub started: those of a former run may have been
-    completed (hub/jobs/left_jobs.py). False when it had ended before. Raises JobNotFound, CatalogUnavailable. Not
-    to be called while the calling thread holds an upload of the job.
+    The files stay of a job that may have been completed in a former run of the hub
+    (hub/jobs/left_jobs.py). False when it had ended before. Raises JobNotFound,
+    CatalogUnavailable. Not to be called while the calling thread holds an upload of the job.
     """
+    with_files = job_id not in parts.recovery.unseen
     _keep_progress(parts, job_id)
     # Whoever watches is told first: nothing after it can keep the news back.
-    if not end_rows(parts, job_id, event, error, warnings=warnings, with_files=True):
+    if not end_rows(parts, job_id, event, error, warnings=warnings, with_files=with_files):
         return False
     fail_point("hub.end.rows_ended")
     try:

@@ -16,6 +16,7 @@ from hub.errors import AgentStayedAway, Cancelled, JobStalled
 from hub.jobs import dispatch
 from hub.jobs.complete import complete_left
 from hub.jobs.end import end_or_owe, fail_job, tell_to_let_go
+from hub.jobs.left_jobs import look_again
 from hub.jobs.parts import Parts
 from hub.jobs.removals import begin_removals
 from hub.jobs.resume import resume
@@ -62,10 +63,13 @@ class Reaper:
         """Look once. Raises CatalogUnavailable."""
         for job_id, (event, error) in self._parts.owed.items():
             self._end(job_id, event, error)
+        if self._parts.recovery.unseen and not self._stopping.is_set():
+            look_again(self._parts)
         # The leases of queued jobs depend on whether their agents are there.
         dispatch.hand_out(self._parts)
         with self._parts.catalog.read() as session:
             jobs = live_jobs(session)
+        jobs = self._without_unseen(jobs)
         self._adopt(jobs)
         self._parts.uploads.expire(self._parts.patience.part_s)
         self._parts.reads.expire(self._parts.patience.part_s)
@@ -76,6 +80,11 @@ class Reaper:
     def _end(self, job_id: str, event: Event, error: SendenseError) -> None:
         if not self._stopping.is_set():
             end_or_owe(self._parts, job_id, event, error)
+
+    def _without_unseen(self, jobs: Sequence[LiveJob]) -> list[LiveJob]:
+        """Nothing is done for jobs of which nobody knows whether they were completed."""
+        unseen = self._parts.recovery.unseen
+        return [job for job in jobs if job.job_id not in unseen]
 
     def _adopt(self, jobs: Sequence[LiveJob]) -> None:
         """Jobs that nobody looks after. Seen twice: a new job is committed before it is queued."""

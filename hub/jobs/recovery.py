@@ -72,16 +72,18 @@ class RecoveryReport:
 
 
 class Recovery:
-    """Thread-safe: the report of the start, and the jobs whose layers are still looked at.
+    """Thread-safe: the report of the start, and the jobs whose files are still to be looked at.
 
     A repository that hangs does not keep the hub from serving; a look at a job's layers
-    that ends late must not meet an upload of the job.
+    that ends late must not meet an upload of the job. A job whose facts could not be read
+    may be a restore point of a newer catalog: it does not go on, and its files stay.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._report: RecoveryReport | None = None
         self._looked_at: set[str] = set()
+        self._unseen: frozenset[str] = frozenset()
 
     @property
     def report(self) -> RecoveryReport | None:
@@ -104,8 +106,24 @@ class Recovery:
         with self._lock:
             self._looked_at.discard(job_id)
 
-    def require_looked_at(self, job_id: str) -> None:
-        """Raises StillRecovering while the start's look at the job's layers goes on."""
+    @property
+    def unseen(self) -> frozenset[str]:
+        """The jobs of a former run of which nobody knows yet whether they were completed."""
         with self._lock:
-            if job_id in self._looked_at:
+            return self._unseen
+
+    def not_seen(self, job_id: str) -> None:
+        """Whether the job was completed could not be looked up."""
+        with self._lock:
+            self._unseen |= {job_id}
+
+    def seen(self, job_id: str) -> None:
+        """It was decided what becomes of the job, or it has ended."""
+        with self._lock:
+            self._unseen -= {job_id}
+
+    def require_looked_at(self, job_id: str) -> None:
+        """Raises StillRecovering until the start's looks at the job's files have ended."""
+        with self._lock:
+            if job_id in self._looked_at or job_id in self._unseen:
                 raise StillRecovering(job_id)

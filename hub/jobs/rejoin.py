@@ -28,6 +28,8 @@ def take_jobs(
             parts.leases.begin(job.job_id)
             with parts.catalog.read() as session:
                 dispatch.took(parts, find_job(session, job.job_id))
+        elif job.job_id in parts.recovery.unseen:
+            continue
         elif job.status is Status.PENDING and job.cancel_reason is None:
             dispatch.enqueue(parts, job.job_id)
     link.named(named)
@@ -51,6 +53,8 @@ def settle_jobs(
 
 
 def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
+    if job.job_id in parts.recovery.unseen:
+        return  # the reaper has it resumed once its files were looked at
     if job.is_read and complete_left(parts, job.job_id):
         tell_to_let_go(parts, link.site, job.job_id)
         return
