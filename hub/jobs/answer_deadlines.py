@@ -22,6 +22,11 @@ class AnswerDeadlines:
             self._timers[job_id] = timer
             timer.start()
 
+    def runs(self, job_id: str) -> bool:
+        """Whether the answer is still waited for."""
+        with self._lock:
+            return job_id in self._timers
+
     def stop(self, job_id: str) -> None:
         """The job has ended."""
         with self._lock:

@@ -47,12 +47,13 @@ def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts])
 
 
 def complete_left(parts: Parts, job_id: str) -> bool:
-    """Complete a job that was read, and whose agent does not say how the rest went.
+    """Complete a job that was read. What its agent told of the rest is kept; it may be nothing.
 
     False when it cannot be done now, which is logged. Raises nothing.
     """
+    told = parts.completions.warnings(job_id)
     try:
-        complete_backup(parts, job_id, [REMOVAL_UNKNOWN])
+        complete_backup(parts, job_id, [REMOVAL_UNKNOWN] if told is None else told)
     except SendenseError as error:
         _log.warning("left_job_not_completed", job_id=job_id, error=str(error))
         return False

@@ -87,6 +87,7 @@ def job_over(parts: Parts, job_id: str, status: Status) -> None:
     parts.deadlines.stop(job_id)
     parts.leases.end(job_id)
     parts.queue.done(job_id)
+    parts.completions.done(job_id)
     parts.agents.job_ended(job_id)
     parts.board.forget(job_id)
     parts.board.changed(job_id)
@@ -161,6 +162,8 @@ def cancel_live(parts: Parts, site: str, job_id: str, reason: str) -> None:
         parts.deadlines.start(job_id, ANSWER_TIMEOUT_S, overdue)
     else:
         end_or_owe(parts, job_id, Event.CANCELLED, why)
+        # An agent that learned of the job as it registered keeps the snapshot for it.
+        tell_to_let_go(parts, site, job_id)
 
 
 @retry_catalog

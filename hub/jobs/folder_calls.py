@@ -22,13 +22,14 @@ CHANGE: Final = "change"
 CLOSE_S: Final = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FolderCall(Generic[Answer]):
     """A call that has begun."""
 
     path: str
     future: "Future[Answer]" = field(default_factory=Future)
     begun_at: float = field(default_factory=time.monotonic)
+    again: bool = False  # under the lock of FolderCalls
 
     def is_done(self, until: float) -> bool:
         """Whether it ends by then, on the monotonic clock, however it ends."""
@@ -59,11 +60,17 @@ class FolderCalls:
         self._alone: set[str] = set()
         self._closed = threading.Event()
 
-    def begin(self, kind: str, path: str, work: Callable[[], Answer]) -> FolderCall[Answer]:
-        """Do `work` in a thread; if such a call of the folder runs, that is the one."""
+    def begin(
+        self, kind: str, path: str, work: Callable[[], Answer], *, again: bool = False
+    ) -> FolderCall[Answer]:
+        """Do `work` in a thread; if such a call of the folder runs, that is the one.
+
+        `again`: that one does its work once more then, since what it saw may be old.
+        """
         with self._lock:
             running = self._running.get((kind, path))
             if running is not None:
+                running.again = running.again or again
                 return running
             call: FolderCall[Answer] = FolderCall(path)
             thread = threading.Thread(
@@ -102,14 +109,18 @@ class FolderCalls:
                 self._alone.discard(path)
 
     def _run(self, kind: str, call: FolderCall[Answer], work: Callable[[], Answer]) -> None:
-        answer: Any = None
-        raised: BaseException | None = None
-        try:
-            answer = work()
-        except BaseException as error:  # noqa: BLE001 - for whoever waits
-            raised = error
-        with self._lock:
-            del self._running[kind, call.path]
+        while True:
+            answer: Any = None
+            raised: BaseException | None = None
+            try:
+                answer = work()
+            except BaseException as error:  # noqa: BLE001 - for whoever waits
+                raised = error
+            with self._lock:
+                if not call.again:
+                    del self._running[kind, call.path]
+                    break
+                call.again = False
         if raised is not None:
             call.future.set_exception(raised)
         else:

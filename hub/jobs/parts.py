@@ -11,7 +11,7 @@ from hub.jobs.answer_deadlines import AnswerDeadlines
 from hub.jobs.board import JobBoard
 from hub.jobs.folder_calls import FolderCalls
 from hub.jobs.leases import Leases
-from hub.jobs.owed_ends import OwedEnds
+from hub.jobs.owed_ends import OwedCompletions, OwedEnds
 from hub.jobs.queue import JobQueue
 from hub.jobs.reads import ActiveReads
 from hub.jobs.recovery import Recovery
@@ -46,6 +46,7 @@ class Parts:
     agents: AgentDirectory = field(default_factory=AgentDirectory)
     deadlines: AnswerDeadlines = field(default_factory=AnswerDeadlines)
     owed: OwedEnds = field(default_factory=OwedEnds)
+    completions: OwedCompletions = field(default_factory=OwedCompletions)
     leases: Leases = field(default_factory=Leases)
     queue: JobQueue = field(default_factory=JobQueue)
     recovery: Recovery = field(default_factory=Recovery)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from hub.catalog.end_job import LiveJob, live_jobs
-from hub.errors import AgentStayedAway, Cancelled, JobStalled
+from hub.catalog.queries import find_job
+from hub.errors import AgentStayedAway, JobNotFound, JobStalled
 from hub.jobs import dispatch
 from hub.jobs.complete import complete_left
-from hub.jobs.end import end_or_owe, fail_job, tell_to_let_go
+from hub.jobs.end import cancel_live, end_or_owe, fail_job, tell_to_cancel, tell_to_let_go
 from hub.jobs.left_jobs import look_again
 from hub.jobs.parts import Parts
 from hub.jobs.removals import begin_removals
@@ -62,14 +63,14 @@ class Reaper:
     def sweep(self) -> None:
         """Look once. Raises CatalogUnavailable."""
         for job_id, (event, error) in self._parts.owed.items():
-            self._end(job_id, event, error)
+            self._pay(job_id, event, error)
         if self._parts.recovery.unseen and not self._stopping.is_set():
             look_again(self._parts)
         # The leases of queued jobs depend on whether their agents are there.
         dispatch.hand_out(self._parts)
         with self._parts.catalog.read() as session:
             jobs = live_jobs(session)
-        jobs = self._without_unseen(jobs)
+        jobs = [job for job in self._without_unseen(jobs) if not self._is_settled(job)]
         self._adopt(jobs)
         self._parts.uploads.expire(self._parts.patience.part_s)
         self._parts.reads.expire(self._parts.patience.part_s)
@@ -77,14 +78,51 @@ class Reaper:
         if not self._stopping.is_set():
             begin_removals(self._parts)
 
-    def _end(self, job_id: str, event: Event, error: SendenseError) -> None:
-        if not self._stopping.is_set():
-            end_or_owe(self._parts, job_id, event, error)
+    def _pay(self, job_id: str, event: Event, error: SendenseError) -> None:
+        """Record an owed end, and have the agent clean up."""
+        if self._stopping.is_set():
+            return
+        try:
+            with self._parts.catalog.read() as session:
+                site = find_job(session, job_id).context.site
+        except JobNotFound:
+            self._parts.owed.paid(job_id)
+            return
+        held = self._parts.agents.serves(site, job_id)
+        end_or_owe(self._parts, job_id, event, error)
+        if held:
+            tell_to_cancel(self._parts, site, job_id, str(error))
+        else:
+            tell_to_let_go(self._parts, site, job_id)
 
     def _without_unseen(self, jobs: Sequence[LiveJob]) -> list[LiveJob]:
         """Nothing is done for jobs of which nobody knows whether they were completed."""
         unseen = self._parts.recovery.unseen
         return [job for job in jobs if job.job_id not in unseen]
+
+    def _is_settled(self, job: LiveJob) -> bool:
+        """Whether nothing is to be waited for any more: its end is wanted, or all of it is stored."""
+        parts, job_id = self._parts, job.job_id
+        if job.cancel_reason is not None:
+            # Whoever asked for it may have been kept from carrying it out.
+            if not parts.deadlines.runs(job_id) and not self._stopping.is_set():
+                cancel_live(parts, job.site, job_id, job.cancel_reason)
+            return True
+        told = job.is_sealed and parts.completions.warnings(job_id) is not None
+        left = job.is_read and self._has_other_agent(job)
+        return (told or left) and self._complete(job)
+
+    def _has_other_agent(self, job: LiveJob) -> bool:
+        """Whether the site's agent is there, and is not the one that has the job."""
+        agents = self._parts.agents
+        return agents.presence(job.site).connected and not agents.serves(job.site, job.job_id)
+
+    def _complete(self, job: LiveJob) -> bool:
+        """Complete a job that was read. False when it cannot be done now."""
+        if self._stopping.is_set() or not complete_left(self._parts, job.job_id):
+            return False
+        tell_to_let_go(self._parts, job.site, job.job_id)
+        return True
 
     def _adopt(self, jobs: Sequence[LiveJob]) -> None:
         """Jobs that nobody looks after. Seen twice: a new job is committed before it is queued."""
@@ -122,19 +160,14 @@ class Reaper:
             self._parts.metrics.leases_over.inc()
             _log.warning("job_without_sign_of_life", job_id=job_id, site=site, status=job.status)
         connected = self._parts.agents.presence(site).connected
-        if job.cancel_reason is not None:
-            why = Cancelled(job.cancel_reason or "by request")
-            self._end(job_id, Event.CANCELLED, why)
-            tell_to_let_go(self._parts, site, job_id)
-        elif over_s > self._parts.patience.resume_wait_s:
+        if over_s > self._parts.patience.resume_wait_s:
             self._give_up(job, over_s, connected=connected)
         elif connected:
             self._offer(job)
 
     def _give_up(self, job: LiveJob, over_s: float, *, connected: bool) -> None:
         if job.is_read:
-            if complete_left(self._parts, job.job_id):
-                tell_to_let_go(self._parts, job.site, job.job_id)
+            if self._complete(job):
                 return
             # It is a restore point but for its facts: its repository gets as long again.
             if over_s < 2 * self._parts.patience.resume_wait_s:
@@ -148,6 +181,9 @@ class Reaper:
 
     def _offer(self, job: LiveJob) -> None:
         """Ask the agent to take the job, once in the time of a lease."""
+        if job.is_read:
+            self._complete(job)  # its snapshot may be gone: there is nothing to resume
+            return
         now, job_id = self._clock(), job.job_id
         offered_at = self._offered_at.get(job_id)
         if offered_at is not None and now - offered_at < self._parts.leases.lease_s:

@@ -15,7 +15,8 @@ from hub.jobs.complete import complete_left
 from hub.jobs.end import cancel_live, end_or_owe, tell_to_cancel, tell_to_let_go
 from hub.jobs.parts import Parts
 from hub.jobs.resume import resume
-from hub.jobs.states import Event, Status
+from hub.jobs.states import LIVE, Event, Status
+from shared.errors import SendenseError
 
 
 def take_jobs(
@@ -25,6 +26,7 @@ def take_jobs(
     for job in live:
         if job.job_id in named:
             link.take(job.job_id)
+            parts.owed.came_back(job.job_id)
             parts.leases.begin(job.job_id)
             with parts.catalog.read() as session:
                 dispatch.took(parts, find_job(session, job.job_id))
@@ -45,8 +47,6 @@ def settle_jobs(
     for job in live:
         if job.cancel_reason is not None:
             cancel_live(parts, site, job.job_id, job.cancel_reason)
-            if job.job_id not in named:
-                tell_to_let_go(parts, site, job.job_id)
         elif job.job_id not in named and job.status is Status.RUNNING:
             _settle_left(parts, link, job)
     dispatch.hand_out(parts)
@@ -55,12 +55,27 @@ def settle_jobs(
 def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
     if job.job_id in parts.recovery.unseen:
         return  # the reaper has it resumed once its files were looked at
-    if job.is_read and complete_left(parts, job.job_id):
-        tell_to_let_go(parts, link.site, job.job_id)
+    if job.is_read:
+        # Its snapshot may be gone: it is never resumed.
+        if complete_left(parts, job.job_id):
+            tell_to_let_go(parts, link.site, job.job_id)
+        else:
+            parts.leases.begin(job.job_id)  # the reaper tries again
         return
     if link.keeps_jobs:
         # Should it not be sent or not be heeded, the reaper sends it again.
-        resume(parts, link.site, job.job_id)
+        if not resume(parts, link.site, job.job_id) and _has_ended(parts, job.job_id):
+            tell_to_let_go(parts, link.site, job.job_id)
+            return
         parts.leases.begin(job.job_id)
     else:
         end_or_owe(parts, job.job_id, Event.FAILED, AgentLost(link.site))
+
+
+def _has_ended(parts: Parts, job_id: str) -> bool:
+    """False also when the catalog does not tell."""
+    try:
+        with parts.catalog.read() as session:
+            return find_job(session, job_id).status not in LIVE
+    except SendenseError:
+        return False

@@ -57,18 +57,17 @@ def remove_deleted_files(
     now = time.monotonic()
     with parts.catalog.read() as session:
         repositories = rules.repositories_to_clean(session, job_ids)
-    calls = [(repository, _begin(parts, repository)) for repository in repositories]
-    for repository, call in calls:
-        # One that ran already may have looked before these notes were made.
-        if call.is_done(now + budget_s) and call.begun_at < now:
-            _begin(parts, repository).is_done(now + budget_s)
+    for call in [_begin(parts, repository) for repository in repositories]:
+        call.is_done(now + budget_s)
     with parts.catalog.read() as session:
         left = rules.pending_removals(session, job_ids)
     return list(dict.fromkeys(removal.job_id for removal in left))
 
 
 def _begin(parts: Parts, repository: BackupRepository) -> FolderCall[None]:
-    return parts.folders.begin("removals", repository.path, partial(_clean, parts, repository))
+    # One that runs may have looked before the newest notes were made.
+    work = partial(_clean, parts, repository)
+    return parts.folders.begin("removals", repository.path, work, again=True)
 
 
 def _clean(parts: Parts, row: BackupRepository) -> None:

@@ -17,13 +17,14 @@ from hub.catalog.queries import find_job
 from hub.errors import AgentReported, CatalogUnavailable, JobEnded, JobNotFound, ProtocolViolation
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.catalog_attempts import retry_catalog
-from hub.jobs.complete import complete_backup
+from hub.jobs.complete import REMOVAL_UNKNOWN, complete_backup
 from hub.jobs.end import agent_gave_up, end_rows, ended_as_unwanted, fail_job, tell_to_cancel
 from hub.jobs.kept_inventories import take_inventory
 from hub.jobs.open import DiskToRead, open_backup
 from hub.jobs.parts import Parts
 from hub.jobs.read_methods import READ_METHOD
 from hub.jobs.states import LIVE, Consistency, Event, ReadMethod, Status
+from hub.repository import LayerWriteFailed, RepositoryFull, RepositoryUnusable
 from sendense.v1 import agent_session_pb2 as pb
 from sendense.v1 import backup_pb2
 from shared.errors import SendenseError
@@ -32,6 +33,7 @@ from shared.fail_points import fail_point
 MAX_WARNINGS: Final = 100
 # After them the agent has nothing more to tell of a job.
 LAST_EVENTS: Final = ("job_uploaded", "job_failed")
+_OF_REPOSITORY: Final = (RepositoryUnusable, RepositoryFull, LayerWriteFailed)
 _log = structlog.get_logger(__name__)
 
 CONSISTENCY = {
@@ -84,7 +86,7 @@ def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionReque
             if not ended_as_unwanted(parts, job_id, warnings):
                 complete_backup(parts, job_id, warnings)
         else:
-            _failed(parts, request.job_failed)
+            _failed(parts, request)
     except JobEnded as error:
         # It ended while the agent was at work.
         _log.info("agent_is_behind", job_id=job_id, reported=kind, error=str(error))
@@ -97,16 +99,28 @@ def _of_job(parts: Parts, link: AgentLink, job_id: str, request: pb.SessionReque
             # Nothing is lost by it: the agent registers again, and repeats the event.
             raise
         _log.warning("job_event_failed", job_id=job_id, reported=kind, error=str(error))
-        fail_job(parts, link.site, job_id, error)
+        if kind in LAST_EVENTS and isinstance(error, _OF_REPOSITORY):
+            # All its layers are sealed: the reaper completes it once its repository is back.
+            parts.completions.add(job_id, _told_warnings(request))
+        else:
+            fail_job(parts, link.site, job_id, error)
     except Exception:  # noqa: BLE001 - a defect costs the job, not the session
         _log.exception("job_event_failed_unexpectedly", job_id=job_id, reported=kind)
         fail_job(parts, link.site, job_id, SendenseError())
-    _, status = _site_and_status(parts, job_id)
-    if status in LIVE or (status is Status.COMPLETED and kind == "job_read"):
-        return  # the agent has more to tell of it, or the end could not be recorded yet
+    if _is_awaited(parts, job_id, kind):
+        return
     _close(link, job_id)
     if kind == "job_uploaded":
         fail_point("hub.complete.closed")
+
+
+def _is_awaited(parts: Parts, job_id: str, kind: str | None) -> bool:
+    """Whether the agent has more to tell of a job, or its end could not be recorded yet."""
+    try:
+        _, status = _site_and_status(parts, job_id)
+    except JobNotFound:
+        return False  # deleted since it ended
+    return status in LIVE or (status is Status.COMPLETED and kind == "job_read")
 
 
 def _close(link: AgentLink, job_id: str) -> None:
@@ -170,7 +184,20 @@ def _disk_plan(disk: DiskToRead) -> pb.DiskPlan:
     )
 
 
-def _failed(parts: Parts, failed: pb.JobFailed) -> None:
+def _told_warnings(request: pb.SessionRequest) -> Sequence[WarningFacts]:
+    """Those of the completion that the agent's last event of a job stands for."""
+    if request.WhichOneof("event") == "job_uploaded":
+        return _warnings(request.job_uploaded.warnings)
+    return _warnings(request.job_failed.warnings) or [REMOVAL_UNKNOWN]
+
+
+def _failed(parts: Parts, request: pb.SessionRequest) -> None:
+    failed = request.job_failed
+    if _was_read(parts, failed.job_id):
+        # All of it is stored: what went wrong after that is about its snapshot.
+        _log.warning("agent_failed_after_reading", job_id=failed.job_id, error=failed.error.message)
+        complete_backup(parts, failed.job_id, _told_warnings(request))
+        return
     error = AgentReported(
         failed.error.reason[:64] or "AGENT_ERROR",
         failed.error.message[:MAX_TEXT_CHARS] or "the agent gave no reason",
@@ -178,6 +205,14 @@ def _failed(parts: Parts, failed: pb.JobFailed) -> None:
     agent_gave_up(
         parts, failed.job_id, error, obeyed=failed.cancelled, warnings=_warnings(failed.warnings)
     )
+
+
+def _was_read(parts: Parts, job_id: str) -> bool:
+    """Whether it is a live job that was read, and whose end nobody asked for."""
+    with parts.catalog.read() as session:
+        job = find_job(session, job_id)
+    running = job.status is Status.RUNNING
+    return running and job.read_at is not None and job.cancel_requested_at is None
 
 
 def _warnings(messages: Iterable[backup_pb2.BackupWarning]) -> list[WarningFacts]:

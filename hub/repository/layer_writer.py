@@ -78,8 +78,9 @@ class LayerWriter:
         self._backing_file = backing_name(layer, self._base_path) if self._base_path else None
         self._cursor = Cursor(reopened.data_end) if reopened else Cursor()
         self._sync_turn = Lock()  # one sync after the other; guards the journal's end
-        self._lock = Lock()  # guards the four below; never held over a system call
+        self._lock = Lock()  # guards the five below; never held over a system call
         self._failure: SendenseError | None = None
+        self._lost_writes = False
         self._appended = so_far
         self._durable = so_far
         self._queued: list[bytes] = []
@@ -161,13 +162,20 @@ class LayerWriter:
     def suspend(self) -> None:
         """Make durable what was appended, as far as that works, and close the files, which stay.
 
-        `Repository.resume_layer` goes on with them. May be repeated, never fails.
+        `Repository.resume_layer` goes on with them. After a write or a sync that failed they
+        are removed: the kernel would show data and records that are not on stable storage.
+        May be repeated, never fails.
         """
         try:
             self.sync()
         except SendenseError as error:
             _log.info("layer_not_synced", layer=self._layer, error=str(error))
-        self._files.suspend()
+        with self._lock:
+            lost = self._lost_writes
+        if lost:
+            self._files.discard()
+        else:
+            self._files.suspend()
 
     def _sync(self) -> DurablePoint:
         if not self._sync_turn.acquire(timeout=SYNC_DEADLINE_S):
@@ -194,7 +202,7 @@ class LayerWriter:
         except OSError as error:
             # Remembered before the next one has its turn: that one would find
             # the queue empty and call durable what was lost here.
-            raise self._failed(translated(error, self._layer)) from error
+            raise self._lost(error) from error
         finally:
             self._sync_turn.release()
 
@@ -276,12 +284,17 @@ class LayerWriter:
             with self._files.use():
                 yield
         except OSError as error:
-            raise self._failed(translated(error, self._layer)) from error
+            raise self._lost(error) from error
         except (ManifestInvalid, StructureWrong, Qcow2LimitExceeded) as error:
             raise self._failed(LayerWriteFailed(self._layer, str(error))) from error
         except SendenseError as error:
             self._failed(error)
             raise
+
+    def _lost(self, error: OSError) -> SendenseError:
+        with self._lock:
+            self._lost_writes = True
+        return self._failed(translated(error, self._layer))
 
     def _failed(self, error: SendenseError) -> SendenseError:
         with self._lock:

@@ -24,7 +24,7 @@ from hub.repository.files import Descriptors, sync_folder, unlink_if_there
 from hub.repository.journal import JournalReader, SealedManifest, has_trailer
 from hub.repository.layer_files import LayerFiles
 from hub.repository.manifest import LayerTotals, ManifestHeader
-from hub.repository.paths import PARTIAL_SUFFIX, manifest_path
+from hub.repository.paths import JOB_FACTS, PARTIAL_SUFFIX, manifest_path
 from hub.repository.records import FrameRecord, ManifestInvalid
 from sendense.clusters import CLUSTER_BYTES
 from sendense.codec import EncodedClusters
@@ -72,13 +72,16 @@ class LeftLayer:
         self._partial_path = root / (layer + PARTIAL_SUFFIX)
         self._manifest_path = root / manifest_path(layer)
 
-    def sealed(self, change_id: str) -> tuple[SealedLayer, LayerTotals] | None:
-        """The layer, if all of it is there; one that only lacks its final name gets it.
+    def sealed(
+        self, change_id: str, accepts: Callable[[ManifestHeader], bool]
+    ) -> tuple[SealedLayer, LayerTotals] | None:
+        """The layer, if all of it is there and its header is accepted; one that only lacks its
+        final name gets it.
 
         Raises LayerWriteFailed when that name belongs to another disk's layer, or
         to one that cannot be read; OSError.
         """
-        if not os.path.lexists(self._final_path) and not self._publish_whole(change_id):
+        if not os.path.lexists(self._final_path) and not self._publish_whole(change_id, accepts):
             return None
         try:
             with Descriptors(self._root) as files:
@@ -91,7 +94,7 @@ class LeftLayer:
         if manifest.header.identity != self._identity:
             raise LayerWriteFailed(self._layer, "there is another disk's sealed layer of that name")
         footer = manifest.footer
-        if manifest.header.base != self._base or footer.change_id != change_id:
+        if not accepts(manifest.header) or footer.change_id != change_id:
             return None
         # Whoever gave it its name may not have come to this.
         sync_folder(self._final_path.parent)
@@ -133,7 +136,16 @@ class LeftLayer:
         return (header.identity, header.base) == (self._identity, self._base)
 
     def remove(self) -> None:
-        """Remove the files, durably; none there is fine. Raises OSError."""
+        """Remove the files, durably; none there is fine.
+
+        Raises LayerWriteFailed for a sealed layer of a job whose facts are written: it
+        may be a restore point that the catalog does not know of. OSError.
+        """
+        facts = self._final_path.parent / JOB_FACTS
+        if os.path.lexists(self._final_path) and os.path.lexists(facts):
+            raise LayerWriteFailed(
+                self._layer, "there is a sealed layer of that name, of a job that was completed"
+            )
         # The manifest last: without one, a layer file would look sealed.
         removed = [
             unlink_if_there(path)
@@ -142,13 +154,13 @@ class LeftLayer:
         if any(removed):
             sync_folder(self._final_path.parent)
 
-    def _publish_whole(self, change_id: str) -> bool:
+    def _publish_whole(self, change_id: str, accepts: Callable[[ManifestHeader], bool]) -> bool:
         """Whether the partial layer was complete; it has its final name then."""
         files = LayerFiles.reopen(self._root, self._layer)
         if files is None:
             return False
         try:
-            if not self._is_whole(files, change_id):
+            if not self._is_whole(files, change_id, accepts):
                 return False
             with files.use():
                 # The crash may have come before the last sync.
@@ -159,7 +171,9 @@ class LeftLayer:
             files.suspend()
         return True
 
-    def _is_whole(self, files: LayerFiles, change_id: str) -> bool:
+    def _is_whole(
+        self, files: LayerFiles, change_id: str, accepts: Callable[[ManifestHeader], bool]
+    ) -> bool:
         if not has_trailer(self._manifest_path):
             return False
         try:
@@ -168,7 +182,7 @@ class LeftLayer:
                 footer = journal.footer
                 return (
                     footer is not None
-                    and self.is_own(journal.header)
+                    and accepts(journal.header)
                     and footer.change_id == change_id
                     and footer.layer_bytes == os.fstat(files.layer_fd).st_size
                 )

@@ -160,18 +160,22 @@ class Repository:
     ) -> ResumedLayer:
         """Go on with the layer of a job's disk, which nobody writes now, or begin it.
 
-        One that is sealed, or was all but renamed, is returned as it is. An unfinished
-        one goes on behind its last good frame if it is of the same disk, base and plan;
-        an empty `plan_digest` is like no other. Else what is there is removed. Raises
-        what `new_layer` raises; LayerWriteFailed also when another disk's sealed layer
-        is in its place, which stays.
+        Only a layer of the same disk, base and plan counts; an empty `plan_digest` is like
+        no other. One that is sealed, or was all but renamed, is returned as it is, and an
+        unfinished one goes on behind its last good frame. Else what is there is removed.
+        Raises what `new_layer` raises; LayerWriteFailed also when a sealed layer of another
+        disk, or of a job that was completed, is in its place, which stays.
         """
         layer, header = self._prepared(identity, base, plan_digest)
         left = LeftLayer(self.path, layer, identity, base)
+
+        def is_same(there: ManifestHeader) -> bool:
+            return bool(plan_digest) and there == header
+
         with os_errors_of(layer):
-            if (found := left.sealed(change_id)) is not None:
+            if (found := left.sealed(change_id, is_same)) is not None:
                 return ResumedLayer(None, *found)
-            reopened = left.reopen(lambda there: bool(plan_digest) and there == header)
+            reopened = left.reopen(is_same)
             if reopened is not None:
                 return ResumedLayer(
                     LayerWriter(self.path, layer, header, reopened),
@@ -194,7 +198,7 @@ class Repository:
         self._check_identity()
         left = LeftLayer(self.path, layer, identity, base)
         with os_errors_of(layer):
-            if (found := left.sealed(change_id)) is not None:
+            if (found := left.sealed(change_id, left.is_own)) is not None:
                 return RecoveredLayer(LayerState.SEALED, NOTHING_DURABLE, *found)
             reopened = left.reopen(left.is_own)
         if reopened is None:

@@ -202,7 +202,7 @@ def test_proxy_moves_bytes_and_breaks_connections_as_told() -> None:
             received = 0
             while received < CLUSTER:
                 received += len(peer.recv(CLUSTER))
-            assert proxy.bytes("up") == CLUSTER
+            wait_for("the count", lambda: proxy.bytes("up") == CLUSTER)
             proxy.hold()
             client.sendall(b"held")
             other = socket.create_connection((proxy.host, proxy.port), 5)

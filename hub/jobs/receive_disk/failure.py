@@ -16,6 +16,7 @@ from hub.errors import (
 from hub.jobs.end import fail_job
 from hub.jobs.parts import Parts
 from hub.jobs.receive_disk.rows import record_break
+from hub.jobs.removals import begin_removals
 from hub.jobs.states import Event
 from hub.repository import LayerWriter
 from shared.errors import SendenseError
@@ -44,6 +45,14 @@ def fail_disk(parts: Parts, site: str, disk: BackupDisk, error: SendenseError) -
     except Exception:  # noqa: BLE001 - nobody above to report a defect to
         _log.exception("job_not_failed", job_id=job_id)
         parts.owed.add(job_id, Event.FAILED, error)
+
+
+def remove_left_files(parts: Parts) -> None:
+    """Have what ended jobs left removed; what fails is the reaper's. Raises nothing."""
+    try:
+        begin_removals(parts)
+    except SendenseError as error:
+        _log.warning("job_files_not_removed", error=str(error))
 
 
 def put_away(writer: LayerWriter, job_id: str, *, keep: bool) -> None:

@@ -14,10 +14,10 @@ import grpc
 import structlog
 
 from hub.catalog.models import BackupDisk, VmBackupContext
-from hub.errors import ProtocolViolation, UploadNotReady, UploadTruncated
+from hub.errors import JobEnded, ProtocolViolation, UploadNotReady, UploadTruncated
 from hub.jobs.parts import Parts
 from hub.jobs.peer_stream import PeerStream, Rpc
-from hub.jobs.receive_disk.failure import fail_disk, may_go_on, put_away
+from hub.jobs.receive_disk.failure import fail_disk, may_go_on, put_away, remove_left_files
 from hub.jobs.receive_disk.layer import append, resume_layer, sealed_facts
 from hub.jobs.receive_disk.rows import (
     begin,
@@ -297,7 +297,10 @@ class _Upload:
             if writer is not None:
                 put_away(writer, stream.job_id, keep=keep)
             self._release()
-            if keep:
+            if isinstance(error, JobEnded):
+                # While this upload had the disk, the files of the job were not removed.
+                remove_left_files(self._parts)
+            elif keep:
                 _log.info("upload_broke_off", **error.facts(), reason=error.code)
             elif self._disk is not None and not aborted:
                 fail_disk(self._parts, self._site, self._disk, error)

@@ -16,7 +16,7 @@ from hub.catalog import delete_jobs as rules
 from hub.catalog.file_removals import request_removals
 from hub.catalog.queries import find_job
 from hub.errors import AgentLost, JobNotFound
-from hub.jobs import active_uploads, states
+from hub.jobs import active_uploads, session_events, states
 from hub.jobs import delete as deletion
 from hub.jobs.active_uploads import ActiveUploads
 from hub.jobs.complete import complete_backup
@@ -51,6 +51,14 @@ def files_of(*jobs: pb.Backup) -> set[str]:
     }
 
 
+def failed_now(hub: RunningHub, agent: FakeAgent) -> str:
+    """The id of a backup that its agent gave up; it may be deleted already."""
+    job_id = hub.start().job_id
+    agent.expect("start_job")
+    agent.send(job_failed={"job_id": job_id, "error": {"reason": "X", "message": "it broke"}})
+    return job_id
+
+
 def swept(hub: RunningHub) -> list[str]:
     """A look of the reaper, and the end of the removals that it begins: jobs with files left."""
     Reaper(hub.parts).sweep()
@@ -66,6 +74,22 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def pending_gauge(hub: RunningHub) -> float | None:
     return hub.parts.metrics.registry.get_sample_value("sendense_hub_removals_pending")
+
+
+def test_job_deleted_while_its_failure_is_noted_does_not_end_the_session(
+    hub: RunningHub, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gave_up = session_events.agent_gave_up
+
+    def deleted_at_once(parts: Any, job_id: str, *arguments: Any, **options: Any) -> None:
+        gave_up(parts, job_id, *arguments, **options)
+        delete(hub, job_id)
+
+    monkeypatch.setattr(session_events, "agent_gave_up", deleted_at_once)
+    broken = failed_now(hub, agent)
+    agent.closed(broken)
+    assert job_ids(hub) == []
+    assert backed_up(hub, agent, "AB", 1).status == pb.BACKUP_STATUS_COMPLETED
 
 
 def test_increment_after_the_newest_was_deleted_builds_on_the_one_before(

@@ -260,7 +260,7 @@ def test_sealed_layer_that_the_hub_did_not_come_to_record_is_found(
     if at_start:
         found = backup.repository.recover_layer(backup.identity, backup.base, change_id=CHANGE)
         assert found.state is LayerState.SEALED
-    resumed = backup.resumed(b"another plan")
+    resumed = backup.resumed()
     assert resumed.writer is None
     assert resumed.sealed is not None
     assert resumed.totals is not None
@@ -341,6 +341,22 @@ def test_sealed_layer_of_another_state_of_the_disk_is_written_anew(backup: Backu
     assert not backup.layer.exists()
 
 
+@pytest.mark.parametrize("plan", [b"q" * 16, b""])
+def test_sealed_layer_of_another_plan_is_written_anew(backup: Backup, plan: bytes) -> None:
+    backup.writer().seal(CHANGE)
+    assert backup.writer(plan).durable.frames == 0
+    assert not backup.layer.exists()
+
+
+def test_sealed_layer_of_a_completed_job_is_never_removed(backup: Backup) -> None:
+    backup.writer().seal("another change")
+    (backup.layer.parent / "job.json").write_text("{}")
+    before = backup.files()
+    with pytest.raises(LayerWriteFailed, match="a job that was completed"):
+        backup.resumed()
+    assert backup.files() == before
+
+
 def test_recovery_creates_nothing(repository: Repository) -> None:
     backup = Backup(repository)
     found = repository.recover_layer(backup.identity, None, change_id=CHANGE)
@@ -402,7 +418,7 @@ class TestSuspend:
         writer.discard()
         assert backup.files() == {}
 
-    def test_sync_that_fails_is_no_error_and_nothing_is_called_durable(
+    def test_after_a_sync_that_failed_nothing_stays_that_may_not_be_stored(
         self, repository: Repository
     ) -> None:
         class Broken(FileCalls):
@@ -421,6 +437,21 @@ class TestSuspend:
         with replaced(Broken()):
             writer.suspend()
         assert writer.durable == backup.durable(3)
+        assert backup.files() == {}
+        assert backup.writer().durable == DurableLayer()
+
+    def test_layer_stays_when_there_was_no_room_for_more(self, repository: Repository) -> None:
+        class Full(FileCalls):
+            def free_bytes(self, path: Path) -> int | None:
+                return 0
+
+        backup = Backup(repository)
+        writer = backup.writer()
+        backup.append(writer, 3)
+        writer.sync()
+        backup.append(writer, 5)
+        with replaced(Full()):
+            writer.suspend()
         assert backup.writer().durable == backup.durable(3)
 
     def test_sealed_layer_is_not_touched(self, repository: Repository) -> None:
