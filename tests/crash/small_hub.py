@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from hub.catalog.engine import Catalog
 from hub.config import HubSettings
 from hub.jobs.check_layers import check_layers
 from hub.jobs.parts import Parts
+from hub.jobs.reaper import Reaper
 from hub.jobs.receive_disk import upload
 from hub.jobs.removals import remove_deleted_files
 from hub.jobs.repositories import create_repository
 from sendense.clusters import CLUSTER_BYTES
 from sendense.v1 import backup_pb2 as pb
+from tests.end_to_end.processes import wait_for
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
-from tests.unit.hub.running_hub import RunningHub, running
+from tests.unit.hub.running_hub import FINAL, RunningHub, running
 
 PLAN = b"p" * 16
 WAIT_S = 20.0
@@ -56,6 +58,7 @@ class Script:
         self.agent = agent
         self.sequence = sequence  # of the change ids
         self.disks: dict[str, FakeDisk] = {}  # as they were, by job
+        self.repair: Callable[[], None] = lambda: None  # ends a fault that lasts
 
     def start(self, **request: Any) -> str:
         """StartBackup; its agent has heard of it. Raises grpc.RpcError."""
@@ -106,9 +109,24 @@ class Script:
             return durable
 
     def finish(self, job_id: str) -> pb.Backup:
-        """The agent is done; wait for the job's end."""
+        """The agent is done; wait for the job's end.
+
+        A repository that fails now costs nothing: the job is completed once it works again.
+        """
         self.agent.send(job_uploaded={"job_id": job_id})
+        parts = self.hub.parts
+
+        def settled() -> bool:
+            return self._is_over(job_id) or parts.completions.warnings(job_id) is not None
+
+        wait_for("the job's end", settled)
+        if not self._is_over(job_id):
+            self.repair()
+            Reaper(parts).sweep()
         return self.hub.wait(job_id)
+
+    def _is_over(self, job_id: str) -> bool:
+        return self.hub.get(job_id).status in FINAL
 
     def disk(self, content: str) -> FakeDisk:
         """The disk as it is at the next snapshot."""

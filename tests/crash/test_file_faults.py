@@ -226,6 +226,7 @@ def test_hub_survives_each_failing_call_of_a_backup(fault: Fault, tmp_path: Path
         kept = hub.backup("AB.C")
         for nth in nth_calls():
             calls = FaultyCalls(fault, nth)
+            hub.repair = calls.repair
             with replaced(calls):
                 ended = hub.try_backup("RB0D")
                 calls.repair()
