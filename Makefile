@@ -21,8 +21,8 @@ tools: setup ## make grpcurl, govc, vcsim, Go, Node and their plugins ready, for
 test: tools ## run all tests
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-soak: setup ## for long: random lives of VMs, losses of power, 1,000 kills of hub and agent
-	@$(BIN)/pytest -n 2 --dist worksteal -m soak $(ARGS) tests
+soak: tools ## for long: random lives of VMs, losses of power, 1,000 kills of hub and agent, all faults
+	@$(BIN)/pytest -n 2 --dist worksteal -m "soak or crash" $(ARGS) tests
 
 lint: setup breaking ## check format, style, types, import directions and protos
 	@$(BIN)/ruff format --check .

@@ -24,6 +24,7 @@ from sendense.v1 import backup_pb2 as pb
 from shared.errors import SendenseError
 from tests.crash.faulty_calls import Fault, FaultyCalls
 from tests.crash.small_hub import small_hub
+from tests.crash.summary import Tally
 from tests.unit.hub.repository.disks import (
     BackedUpDisk,
     GuestDisk,
@@ -33,6 +34,7 @@ from tests.unit.hub.repository.disks import (
     identity,
 )
 
+_FAULTS = "faults of file calls"
 _ANY = {"REPOSITORY_FULL", "REPOSITORY_UNUSABLE", "LAYER_WRITE_FAILED"}
 _REASONS = {
     Fault.DISK_FULL: {"REPOSITORY_FULL"},
@@ -156,7 +158,7 @@ def nth_calls() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_repository_survives_each_failing_call(fault: Fault, tmp_path: Path) -> None:
+def test_repository_survives_each_failing_call(fault: Fault, tmp_path: Path, tally: Tally) -> None:
     for nth in nth_calls():
         folder = tmp_path / f"{nth}"
         life = Life(folder)
@@ -165,6 +167,7 @@ def test_repository_survives_each_failing_call(fault: Fault, tmp_path: Path) -> 
         calls.repair()
         if not calls.fired:
             break
+        tally.count(_FAULTS)
         _assert_failures_tell(fault, life.failures)
         if folder.is_dir():
             assert_no_half_file(folder)
@@ -221,7 +224,9 @@ def _go_on(life: Life, tmp_path: Path, *, thorough: bool) -> None:
 
 # A quota is to the hub what a full disk is.
 @pytest.mark.parametrize("fault", [one for one in Fault if one is not Fault.QUOTA])
-def test_hub_survives_each_failing_call_of_a_backup(fault: Fault, tmp_path: Path) -> None:
+def test_hub_survives_each_failing_call_of_a_backup(
+    fault: Fault, tmp_path: Path, tally: Tally
+) -> None:
     with small_hub(tmp_path) as hub:
         kept = hub.backup("AB.C")
         for nth in nth_calls():
@@ -233,6 +238,7 @@ def test_hub_survives_each_failing_call_of_a_backup(fault: Fault, tmp_path: Path
                 hub.assert_in_order()
             if not calls.fired:
                 break
+            tally.count(_FAULTS)
             if ended is not None and ended.status != pb.BACKUP_STATUS_COMPLETED:
                 assert ended.status == pb.BACKUP_STATUS_FAILED
                 assert ended.error.reason in _REASONS.get(fault, _ANY), ended.error

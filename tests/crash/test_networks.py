@@ -26,6 +26,7 @@ PART_BYTES: Final = 32 << 20
 FAULTS: Final = ("reset", "closed", "slow", "vanished", "overtaken")
 # Where the agent is held while the fault is made.
 PLANNING: Final = Trap("agent.plan.received", does="hold")
+_FAULTS: Final = "faults of connections"
 UPLOADING: Final = Trap("agent.upload.frame_sent", 2, "hold")
 DELAY_S: Final = 0.005
 # What may be on its way between a disk's reader and a hub that takes nothing: the window
@@ -100,8 +101,9 @@ def prove(proxied: Proxied, job: Backup, moment: dict[str, Image]) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_job_completes_when_a_connection_fails_in_mid_upload(
-    proxied: Proxied, way: Way, fault: str
+    proxied: Proxied, tally: Tally, way: Way, fault: str
 ) -> None:
+    tally.count(_FAULTS)
     guest = add_guest(proxied, disks=1, written=NFC_BYTES) if way == "nfc" else add_guest(proxied)
     start(proxied)
     proxied.there.agent.arm(UPLOADING)
@@ -115,8 +117,9 @@ def test_job_completes_when_a_connection_fails_in_mid_upload(
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("way", ["hub", "api"])
 def test_increment_completes_when_a_connection_fails_while_it_is_planned(
-    proxied: Proxied, way: Way, fault: str
+    proxied: Proxied, tally: Tally, way: Way, fault: str
 ) -> None:
+    tally.count(_FAULTS)
     guest = add_guest(proxied)
     start(proxied)
     full = proxied.there.completed(guest.vm)
@@ -131,7 +134,10 @@ def test_increment_completes_when_a_connection_fails_while_it_is_planned(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_agent_comes_back_when_its_session_fails(proxied: Proxied, fault: str) -> None:
+def test_agent_comes_back_when_its_session_fails(
+    proxied: Proxied, tally: Tally, fault: str
+) -> None:
+    tally.count(_FAULTS)
     guest = add_guest(proxied, disks=1)
     start(proxied)
     break_way(proxied, "hub", fault)

@@ -20,6 +20,7 @@ from sendense.v1 import backup_pb2 as pb
 from sendense.v1 import upload_pb2
 from tests.crash.lost_power import LostPower
 from tests.crash.small_hub import JobOver, SmallHub, prepare, settings_in, small_hub
+from tests.crash.summary import Tally
 from tests.unit.hub.fake_agent import FakeDisk
 from tests.unit.hub.jobs.backups import delete
 from tests.unit.hub.repository.recorded_calls import Call, RecordedCalls
@@ -181,8 +182,9 @@ def _go_on(hub: SmallHub, job_id: str, disk: FakeDisk, acknowledged: int) -> Non
     assert done.status == pb.BACKUP_STATUS_COMPLETED, done.error
 
 
-def _tried(story: Story, moments: Sequence[int], seed: int) -> None:
+def _tried(story: Story, moments: Sequence[int], seed: int, tally: Tally) -> None:
     for moment in moments:
+        tally.count("losses of power")
         random = Random(f"{seed}/{moment}")
         story.lose_power(moment, random)
         try:
@@ -193,13 +195,13 @@ def _tried(story: Story, moments: Sequence[int], seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_hub_goes_on_after_power_was_lost(story: Story) -> None:
+def test_hub_goes_on_after_power_was_lost(story: Story, tally: Tally) -> None:
     seed = int.from_bytes(os.urandom(4))
-    _tried(story, sorted(Random(seed).sample(story.moments, STATES)), seed)
+    _tried(story, sorted(Random(seed).sample(story.moments, STATES)), seed, tally)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_hub_goes_on_after_power_was_lost_anywhere(story: Story) -> None:
+def test_hub_goes_on_after_power_was_lost_anywhere(story: Story, tally: Tally) -> None:
     for seed in range(-(-OF_SOAK // len(story.moments))):
-        _tried(story, story.moments, seed)
+        _tried(story, story.moments, seed, tally)
