@@ -35,6 +35,7 @@ from hub.import_legacy_command import EXIT_CODES as IMPORT_EXIT_CODES
 from hub.import_legacy_command import import_legacy
 from hub.jobs.parts import Parts
 from hub.jobs.repositories import create_repository
+from hub.main import leave
 from hub.main import serve as serve_hub
 from shared.errors import ConfigurationError, SendenseError
 from shared.logs import configure_logging
@@ -166,7 +167,7 @@ app.command("import-legacy", epilog=IMPORT_EXIT_CODES)(import_legacy)
 
 def main() -> None:
     """Run the command line; an error is one line and an exit code."""
-    sys.exit(_run())
+    leave(_run())
 
 
 def _run() -> int:

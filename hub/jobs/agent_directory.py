@@ -137,11 +137,6 @@ class AgentDirectory:
         link = self._link(site)
         return link is not None and link.serves(job_id)
 
-    def works_on(self, site: str, job_id: str) -> bool:
-        """Whether the site's agent is connected and says that it is at work on its job."""
-        link = self._link(site)
-        return link is not None and link.works_on(job_id)
-
     def job_ended(self, job_id: str) -> None:
         """Nothing more is to be done for the job."""
         with self._lock:

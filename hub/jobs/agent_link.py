@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -33,7 +33,6 @@ class AgentLink:
         self._error: SendenseError | None = None
         self._busy = False
         self._jobs: set[str] = set()
-        self._at_work: frozenset[str] = frozenset()
         self._seen_at = time.monotonic()
 
     def send(self, command: pb.SessionResponse) -> bool:
@@ -67,22 +66,15 @@ class AgentLink:
         with self._wake:
             return job_id in self._jobs
 
-    def named(self, job_ids: Iterable[str]) -> frozenset[str]:
-        """The jobs that the agent is at work on, all of them; returns those that are its own."""
+    def given(self) -> frozenset[str]:
+        """The jobs that were given to this session and have not ended."""
         with self._wake:
-            self._at_work = frozenset(self._jobs.intersection(job_ids))
-            return self._at_work
-
-    def works_on(self, job_id: str) -> bool:
-        """Whether the agent named the job when it last named any."""
-        with self._wake:
-            return job_id in self._at_work
+            return frozenset(self._jobs)
 
     def job_ended(self, job_id: str) -> None:
         """Nothing more is to be done for the job."""
         with self._wake:
             self._jobs.discard(job_id)
-            self._at_work -= {job_id}
 
     def close(self, error: SendenseError | None = None) -> None:
         """End the session, with an error or without. The first close decides."""

@@ -1,6 +1,7 @@
 """Completion of a job: its facts beside the layers, then one transaction."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -16,6 +17,8 @@ from hub.jobs.states import Status
 from shared.errors import SendenseError
 from shared.fail_points import fail_point
 
+# For a small file.
+FACTS_S: Final = 10.0
 REMOVAL_UNKNOWN: Final[WarningFacts] = {
     "code": "SNAPSHOT_REMOVAL_UNKNOWN",
     "message": "the agent never told whether it removed the backup's snapshot: "
@@ -29,21 +32,27 @@ def complete_backup(parts: Parts, job_id: str, warnings: Sequence[WarningFacts])
     """Make the job a restore point; one that is already stays as it is.
 
     Raises JobNotFound, JobEnded, ProtocolViolation when a disk is not sealed,
-    and the repository's errors; no row has moved then.
+    and the repository's errors, also when it does not answer; no row has moved then.
     """
-    sealed_job(parts, job_id)
-    # Looked at again: should the job end meanwhile, its files go after this, or it has ended.
+    job = sealed_job(parts, job_id)
+    if job.status is Status.COMPLETED:
+        parts.board.changed(job_id)
+        return
+    # A session's events wait for this one: a mount that hangs must not hold them up for long.
+    write = partial(_write_facts, parts, job_id, warnings)
+    parts.folders.begin(f"facts of {job_id}", job.context.repository.path, write).answer(FACTS_S)
+    fail_point("hub.complete.facts_written")
+    record_completion(parts, job_id, warnings)
+
+
+def _write_facts(parts: Parts, job_id: str, warnings: Sequence[WarningFacts]) -> None:
+    """In the folder's thread. Should the job end meanwhile, its files go after this, or it has ended."""
     with files_turn(parts, job_id):
         job = sealed_job(parts, job_id)
         if job.status is not Status.COMPLETED:
-            facts = job_facts(job, warnings)
             repository = open_repository(job.context.repository)
+            facts = job_facts(job, warnings)
             repository.write_job_facts(job.vm_backup_context_id, job_id, facts)
-            fail_point("hub.complete.facts_written")
-    if job.status is Status.COMPLETED:
-        parts.board.changed(job_id)
-    else:
-        record_completion(parts, job_id, warnings)
 
 
 def complete_left(parts: Parts, job_id: str) -> bool:

@@ -118,6 +118,9 @@ def _give(parts: Parts, queued: QueuedJob) -> None:
     except BaseException:
         parts.queue.put_back(job_id)
         raise
+    if job.status is Status.RUNNING:
+        parts.leases.begin_if_none(job_id)  # an agent opened it: it runs, as the queue has it now
+        return
     if job.status is not Status.PENDING:
         parts.queue.done(job_id)
         return

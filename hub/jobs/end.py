@@ -25,7 +25,7 @@ from shared.fail_points import fail_point
 
 # The hub does not wait for the snapshot's removal, which may take minutes: what the agent
 # tells of it later is recorded with the job that has ended.
-ANSWER_TIMEOUT_S: Final = 4.0
+ANSWER_TIMEOUT_S: Final = 3.0
 _log = structlog.get_logger(__name__)
 
 

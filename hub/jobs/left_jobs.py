@@ -41,7 +41,7 @@ Found = Facts | None | SendenseError
 
 
 def settle_left_jobs(parts: Parts, report: RecoveryReport) -> None:
-    """Decide of each live job whether it goes on, and how. No file of a job is removed.
+    """Decide of each live job whether it goes on, and how. Files are noted for removal at most.
 
     Raises CatalogUnavailable.
     """
@@ -178,7 +178,9 @@ def _settled(
         return decided(Decision.COMPLETED, "all of it was stored")
     parts.recovery.seen(job.id)
     if job.cancel_requested_at is not None:
-        end_rows(parts, job.id, Event.CANCELLED, Cancelled(job.cancel_reason or "by request"))
+        why = Cancelled(job.cancel_reason or "by request")
+        # Without facts it was no restore point at any time.
+        end_rows(parts, job.id, Event.CANCELLED, why, with_files=True)
         return decided(Decision.CANCELLED, "somebody had asked for its end")
     if job.status is Status.PENDING:
         dispatch.queue_job(parts, job)

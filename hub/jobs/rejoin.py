@@ -34,7 +34,6 @@ def take_jobs(
             continue
         elif job.status is Status.PENDING and job.cancel_reason is None:
             dispatch.enqueue(parts, job.job_id)
-    link.named(named)
 
 
 def settle_jobs(
@@ -60,14 +59,15 @@ def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
         if complete_left(parts, job.job_id):
             tell_to_let_go(parts, link.site, job.job_id)
         else:
-            parts.leases.begin(job.job_id)  # the reaper tries again
+            parts.leases.begin_if_none(job.job_id)  # the reaper tries again
         return
     if link.keeps_jobs:
         # Should it not be sent or not be heeded, the reaper sends it again.
         if not resume(parts, link.site, job.job_id) and _has_ended(parts, job.job_id):
             tell_to_let_go(parts, link.site, job.job_id)
             return
-        parts.leases.begin(job.job_id)
+        # To register is no sign of life of a job: an agent that fails at it does so for ever.
+        parts.leases.begin_if_none(job.job_id)
     else:
         end_or_owe(parts, job.job_id, Event.FAILED, AgentLost(link.site))
 

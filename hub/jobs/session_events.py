@@ -45,8 +45,11 @@ CONSISTENCY = {
 def handle_event(parts: Parts, link: AgentLink, request: pb.SessionRequest) -> None:
     """Act on one event. Raises ProtocolViolation when the session must end."""
     kind = request.WhichOneof("event")
+    if not link.keeps_jobs:
+        # It does not name its jobs, and they end with its session: while that lasts, it has them.
+        parts.leases.renew(link.given())
     if kind == "heartbeat":
-        parts.leases.renew(link.named(request.heartbeat.job_ids))
+        parts.leases.renew(link.given().intersection(request.heartbeat.job_ids))
     elif kind == "inventory":
         take_inventory(parts, link, request.inventory)
     elif kind == "job_opened":

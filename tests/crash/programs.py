@@ -51,6 +51,7 @@ def run_hub(
     set_constant("hub.main.Parts", partial(Parts, now=clock.now))
     Strings(pipe, traps, clock.set).tie()
     hub.main.serve(settings, ready)
+    hub.main.leave(0)
 
 
 def run_agent_of_site(

@@ -85,6 +85,25 @@ def test_program_that_is_told_to_stop_in_mid_upload_ends_in_time(
         scene.prove_next(guest, tally)
 
 
+@pytest.mark.parametrize(
+    "point", ["hub.layer.data_synced", "hub.seal.tables_written", "hub.complete.facts_written"]
+)
+def test_hub_that_is_held_up_by_its_storage_ends_as_told(
+    scene: Scene, tally: Tally, point: str
+) -> None:
+    """A thread that hangs in a system call is not waited for; the job goes on."""
+    there, guest = scene.there, scene.guests[2]
+    scene.write(guest, seed=5)
+    there.hub.arm(Trap(point, 1, "hold"))
+    job_id = there.order(guest.vm)
+    there.hub.wait_reached(point)
+    assert there.hub.stop() == 0
+    there.start_what_is_dead()
+    job = there.wait_ended(job_id)
+    scene.settle()
+    scene.prove(job, [guest.images()], tally)
+
+
 @pytest.mark.parametrize("point", STAGES)
 def test_cancelled_job_ends_soon_and_leaves_nothing_at_every_stage(
     scene: Scene, point: str

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,9 +293,7 @@ def test_stopping_hub_keeps_its_jobs_and_ends_watches(settings: HubSettings) -> 
             up.open(job, 0, bytes_planned=2 * 65536)
             up.frame(batches("AB")[0])
             up.until("ack")
-            began = time.monotonic()
             hub.stop()
-            assert time.monotonic() - began < 10
             assert refusal(up.sealed)[1] == "HUB_STOPPING"
         error = agent.ended()
         assert error is not None

@@ -1,6 +1,5 @@
 """Agents that come, go, vanish and misbehave."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -277,7 +276,7 @@ def test_jobs_that_are_named_and_not_live_are_cancelled(hub: RunningHub, agent: 
 
 
 @pytest.mark.parametrize("stage", ["queued", "started", "opened", "uploading", "sealed", "away"])
-def test_job_is_cancelled_within_5_s_whatever_its_agent_does(
+def test_job_is_cancelled_whatever_its_agent_does(
     hub: RunningHub, agent: FakeAgent, agents: MakeAgent, stage: str
 ) -> None:
     with Uploading(agent.channel) as up:
@@ -296,10 +295,8 @@ def test_job_is_cancelled_within_5_s_whatever_its_agent_does(
         if stage in ("away", "queued"):
             agent.close()
             hub.wait_until_away("lab")
-        began = time.monotonic()
         hub.cancel(job_id, "wrong window")
         ended = hub.wait(job_id)
-        assert time.monotonic() - began < 5
     assert (ended.status, ended.error.message) == (pb.BACKUP_STATUS_CANCELLED, "wrong window")
     hub.wait_for_files(set())
     if stage in ("away", "queued"):
