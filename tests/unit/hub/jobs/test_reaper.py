@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Event
+from threading import enumerate as threads
+from typing import Any
 
 import pytest
 
 from hub.errors import CatalogUnavailable
-from hub.jobs import end
+from hub.jobs import complete, end
 from hub.jobs.parts import utc_now
 from hub.jobs.reaper import Reaper
+from hub.repository import Repository
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
 from tests.unit.hub.fake_agent import FakeAgent, FakeDisk, FakeVm, Uploading, batches, raw_bytes
@@ -175,6 +179,67 @@ def test_job_that_was_read_is_completed_when_its_agent_stays_away(
     done = hub.get(job_id)
     assert done.status == pb.BACKUP_STATUS_COMPLETED
     assert [one.code for one in done.warnings] == ["SNAPSHOT_REMOVAL_UNKNOWN"]
+    assert hub.restored(job_id) == raw_bytes("AB")
+
+
+def test_jobs_of_an_agent_that_names_none_last_as_long_as_it_tells_anything(
+    hub: RunningHub, reaper: Reaper, clock: Clock
+) -> None:
+    with FakeAgent(hub.address, "lab", [FakeVm()], keeps_jobs=False) as agent:
+        agent.connect()
+        job_id = opened(hub, agent)
+        for _ in range(30):
+            clock.now += over(hub) - 2
+            agent.send(heartbeat=session_pb.AgentHeartbeat())
+            agent.report()
+            reaper.sweep()
+        agent.upload(job_id, 0, "AB")
+        agent.send(job_uploaded=session_pb.JobUploaded(job_id=job_id))
+        assert hub.wait(job_id).status == pb.BACKUP_STATUS_COMPLETED
+
+
+def test_job_whose_agent_fails_whenever_it_is_asked_to_resume_it_is_given_up(
+    hub: RunningHub, agents: MakeAgent, reaper: Reaper, clock: Clock
+) -> None:
+    agent = agents()
+    job_id = opened(hub, agent)
+    while hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING and clock.now < 2 * patience(hub):
+        agent.close()
+        hub.wait_until_away("lab")
+        agent = agents()
+        assert agent.expect("resume_job").start.job_id == job_id
+        clock.now += over(hub)
+        reaper.sweep()
+    assert hub.get(job_id).error.reason == "JOB_STALLED"
+
+
+def test_repository_that_hangs_at_a_completion_holds_up_nothing_else(
+    hub: RunningHub, agents: MakeAgent, reaper: Reaper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agents("lab", FakeVm(), FakeVm("other", moref="vm-2", instance_uuid="u2"))
+    job_id = opened(hub, agent)
+    agent.upload(job_id, 0, "AB")
+    monkeypatch.setattr(complete, "FACTS_S", 0.2)
+    go_on, real = Event(), Repository.write_job_facts
+
+    def hang(self: Repository, *arguments: Any) -> None:
+        assert go_on.wait(60)
+        real(self, *arguments)
+
+    monkeypatch.setattr(Repository, "write_job_facts", hang)
+    agent.send(job_read=session_pb.JobRead(job_id=job_id))
+    agent.send(job_uploaded=session_pb.JobUploaded(job_id=job_id))
+    agent.report()
+    try:
+        assert hub.start("other").job_id == agent.expect("start_job").job_id
+        reaper.sweep()
+        assert hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING
+        assert [one.name for one in threads()].count(f"folder-facts of {job_id}") == 1
+    finally:
+        go_on.set()
+    monkeypatch.setattr(complete, "FACTS_S", 10.0)
+    reaper.sweep()
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_COMPLETED
     assert hub.restored(job_id) == raw_bytes("AB")
 
 
