@@ -120,28 +120,39 @@ class Hub:
         self.stop()
 
 
+class _ToldToEnd(BaseException):
+    """SIGTERM came before the hub served: its recovery may be broken off anywhere, and the
+    next start's goes on with it."""
+
+
 def serve(settings: HubSettings, ready_file: Path | None = None) -> None:
     """Run a hub until SIGTERM or SIGINT.
 
     Raises ConfigurationError, CatalogUnavailable; the latter also when another
     hub has taken the catalog meanwhile.
     """
-    wanted = threading.Event()
+    serving, wanted = threading.Event(), threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
         wanted.set()
+        if not serving.is_set():
+            raise _ToldToEnd
 
     hub = Hub(settings)
     hub.parts.catalog.require_there()
     lock = HubLock(hub.parts.catalog, on_taken=wanted.set)
-    with only_hub_of(settings.state_dir), lock:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, end)
-        with hub:
-            if ready_file is not None:
-                _write_ready(ready_file, hub.address)
-            exempt_what_is_there()
-            wanted.wait()
+    try:
+        with only_hub_of(settings.state_dir), lock:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, end)
+            with hub:
+                serving.set()
+                if ready_file is not None:
+                    _write_ready(ready_file, hub.address)
+                exempt_what_is_there()
+                wanted.wait()
+    except _ToldToEnd:
+        _log.info("hub_stopped_while_it_started")
     if lock.taken is not None:
         raise CatalogUnavailable(f"{lock.taken.problem}: this hub has stopped")
 

@@ -5,7 +5,7 @@ import pytest
 from sendense import BackupStatus
 from tests.crash.children import unchanged
 from tests.crash.fail_points import Trap
-from tests.crash.kills import STAGES
+from tests.crash.kills import OF_RECOVERY, STAGES
 from tests.crash.proof import assert_nothing_is_left
 from tests.crash.rounds import Scene
 from tests.crash.summary import Tally
@@ -102,6 +102,23 @@ def test_hub_that_is_held_up_by_its_storage_ends_as_told(
     job = there.wait_ended(job_id)
     scene.settle()
     scene.prove(job, [guest.images()], tally)
+
+
+def test_hub_that_is_told_to_stop_while_it_recovers_ends_and_recovers_the_next_time(
+    scene: Scene, tally: Tally
+) -> None:
+    there, guest = scene.there, scene.guests[2]
+    scene.write(guest, seed=6)
+    there.hub.arm(Trap("hub.layer.journaled", 2))
+    job_id = there.order(guest.vm)
+    there.hub.wait_killed()
+    there.start_hub(Trap(OF_RECOVERY[0], 1, "hold"), ready=False)
+    there.hub.wait_reached(OF_RECOVERY[0])
+    assert there.hub.stop() == 0
+    there.start_hub()
+    job = there.wait_ended(job_id)
+    scene.settle()
+    scene.prove(job, [guest.images()], tally, kills=1)
 
 
 @pytest.mark.parametrize("point", STAGES)
