@@ -7,7 +7,7 @@ from hub.catalog.queries import find_job
 from hub.errors import JobNotFound
 from hub.jobs.catalog_attempts import retry_catalog
 from hub.jobs.parts import Parts
-from hub.jobs.queue import AgentState, QueuedJob
+from hub.jobs.queue import AgentState, Key, QueuedJob
 from hub.jobs.states import Status
 from hub.jobs.waiting import agent_state
 from sendense.v1 import agent_session_pb2 as pb
@@ -95,6 +95,7 @@ def hand_out(parts: Parts) -> None:
 def _hand_out(parts: Parts) -> None:
     # One look at each is enough: what is handed out on the way only holds more back.
     agents: dict[str, AgentState] = {}
+    kept: set[Key] = set()
     for queued in parts.queue.waiting():
         agent = agents.get(queued.site)
         if agent is None:
@@ -103,7 +104,7 @@ def _hand_out(parts: Parts) -> None:
             parts.leases.begin_if_none(queued.job_id)
             continue
         parts.leases.end(queued.job_id)
-        if parts.queue.take(queued.job_id, agent):
+        if parts.queue.take(queued.job_id, agent, kept):
             _give(parts, queued)
 
 

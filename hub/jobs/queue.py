@@ -111,11 +111,18 @@ class JobQueue:
                 job = QueuedJob(job_id, site, repository_id, frozenset(datastores))
                 self._occupy(_Entry(number, job))
 
-    def take(self, job_id: str, agent: AgentState) -> bool:
-        """The job runs from now on, if it waits and nothing holds it back. False: it does not."""
+    def take(self, job_id: str, agent: AgentState, kept: set[Key] | None = None) -> bool:
+        """The job runs from now on, if it waits and nothing holds it back. False: it does not.
+
+        `kept`: of one look at the queue, from its first job on: the datastores of jobs that
+        wait for one. A place in each stays free, or a VM with disks on several would
+        be passed for ever by those that need one place only.
+        """
         with self._lock:
             entry = self._queued.get(job_id)
-            if entry is None or self._held_back_by(entry.job, agent):
+            if entry is None or self._held_back_by(
+                entry.job, agent, set() if kept is None else kept
+            ):
                 return False
             del self._queued[job_id]
             self._occupy(entry)
@@ -156,10 +163,11 @@ class JobQueue:
 
     def positions(self, agent_of: AgentOf = _ready) -> dict[str, Place]:
         """Every job that waits, by id. The places are 1 to n without a gap."""
+        kept: set[Key] = set()
         with self._lock:
             return {
                 entry.job.job_id: Place(
-                    position, self._held_back_by(entry.job, agent_of(entry.job.site))
+                    position, self._held_back_by(entry.job, agent_of(entry.job.site), kept)
                 )
                 for position, entry in enumerate(self._in_order(), start=1)
             }
@@ -184,11 +192,16 @@ class JobQueue:
                     del self._in_use[key]
         return entry
 
-    def _held_back_by(self, job: QueuedJob, agent: AgentState) -> str:
+    def _held_back_by(self, job: QueuedJob, agent: AgentState, kept: set[Key]) -> str:
+        """Why the job waits; if for a datastore, places in all of its own are `kept` from now on."""
         if agent.away:
             return agent.away
         for limit in self._limits_of(job, agent):
             if self._in_use[limit.key] >= limit.at_most:
+                return limit.waiting_for
+        for limit in self._limits_of_datastores(job):
+            if self._in_use[limit.key] + (limit.key in kept) >= limit.at_most:
+                kept.update(_datastores(job))
                 return limit.waiting_for
         return ""
 
@@ -199,6 +212,8 @@ class JobQueue:
         )
         if agent.jobs_in_parallel:
             yield _Limit(_site(job), agent.jobs_in_parallel, f"the agent of {job.site!r} runs")
+
+    def _limits_of_datastores(self, job: QueuedJob) -> Iterator[_Limit]:
         for name in sorted(job.datastores):
             yield _Limit(
                 _datastore(job, name),
@@ -222,6 +237,10 @@ def _datastore(job: QueuedJob, name: str) -> Key:
     return ("datastore", job.site, name)
 
 
+def _datastores(job: QueuedJob) -> list[Key]:
+    return [_datastore(job, name) for name in job.datastores]
+
+
 def _keys(job: QueuedJob) -> list[Key]:
     """All that the job counts for."""
-    return [_HUB, _repository(job), _site(job), *(_datastore(job, one) for one in job.datastores)]
+    return [_HUB, _repository(job), _site(job), *_datastores(job)]

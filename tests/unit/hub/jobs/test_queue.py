@@ -28,7 +28,8 @@ def queue(*jobs: QueuedJob, hub: int = 9, repository: int = 9, datastore: int = 
 
 
 def taken(queue: JobQueue, agent: AgentState = FREE) -> list[str]:
-    return [one.job_id for one in queue.waiting() if queue.take(one.job_id, agent)]
+    kept: set[tuple[str, ...]] = set()
+    return [one.job_id for one in queue.waiting() if queue.take(one.job_id, agent, kept)]
 
 
 def test_jobs_are_taken_in_the_order_in_which_they_came() -> None:
@@ -59,6 +60,37 @@ def test_job_that_a_limit_holds_back_lets_the_next_one_pass(
     assert waits_for in place.waiting_for
     waits.done("a")
     assert taken(waits) == ["b"]
+
+
+def test_vm_with_disks_on_busy_datastores_is_not_passed_for_ever() -> None:
+    """Whenever a place of one is free, the other one is full; single disks come without end."""
+    waits = queue(job("hdd-0", on="hdd"), job("ssd-0", on="ssd"), datastore=1)
+    assert taken(waits) == ["hdd-0", "ssd-0"]
+    waits.add(job("both", on="hdd ssd"))
+    order: list[str] = []
+    for number in range(1, 4):
+        for datastore in ("hdd", "ssd"):
+            waits.add(job(f"{datastore}-{number}", on=datastore))
+            for one in waits.running():
+                if datastore in one.datastores:
+                    waits.done(one.job_id)
+            order += taken(waits)
+    assert order[0] == "both"
+    assert sorted(order + [one.job_id for one in waits.waiting()]) == [
+        "both",
+        *(f"{name}-{number}" for name in ("hdd", "ssd") for number in range(1, 4)),
+    ]
+
+
+def test_job_that_waits_for_a_datastore_keeps_one_place_in_its_others() -> None:
+    waits = queue(
+        job("a", on="hdd"), job("b", on="hdd"), job("c", on="hdd ssd"), job("d", on="ssd"),
+        job("e", on="ssd"), datastore=2,
+    )  # fmt: skip
+    assert taken(waits) == ["a", "b", "d"]
+    assert "datastore 'ssd'" in waits.positions()["e"].waiting_for
+    waits.done("b")
+    assert taken(waits) == ["c"]
 
 
 def test_agent_gets_no_more_than_it_runs() -> None:
