@@ -4,6 +4,7 @@ from hub.repository.base_reader import BaseReader
 from hub.repository.chain import Chain
 from hub.repository.errors import (
     LayerDamaged,
+    LayerInUse,
     LayerWriteFailed,
     RepositoryFull,
     RepositoryUnusable,
@@ -33,6 +34,7 @@ __all__ = [
     "LayerBase",
     "LayerDamaged",
     "LayerIdentity",
+    "LayerInUse",
     "LayerState",
     "LayerTotals",
     "LayerWriteFailed",

@@ -61,6 +61,21 @@ class LayerWriteFailed(SendenseError):
 
 
 @dataclass(eq=False)
+class LayerInUse(SendenseError):
+    """Somebody writes the layer now: another hub, or a thread of this one that hangs in a sync."""
+
+    code: ClassVar[str] = "LAYER_IN_USE"
+    status: ClassVar[StatusCode] = StatusCode.UNAVAILABLE
+    retryable: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "layer {path} is being written: is there another hub on this repository, or does its "
+        "file system hang?"
+    )
+
+    path: str
+
+
+@dataclass(eq=False)
 class LayerDamaged(SendenseError):
     """A sealed layer or its manifest is missing or not what was sealed."""
 

@@ -1,5 +1,7 @@
 """The two files of a layer that is being written: made or reopened, shared by threads, ended."""
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,12 +12,14 @@ from typing import Self
 
 import structlog
 
-from hub.repository.errors import LayerWriteFailed, os_errors_of
+from hub.repository.errors import LayerInUse, LayerWriteFailed, os_errors_of
 from hub.repository.file_calls import file_calls
 from hub.repository.files import sync_folder, unlink_if_there
 from hub.repository.paths import PARTIAL_SUFFIX, manifest_path
 from shared.fail_points import fail_point
 
+# Of file systems that have no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _WRITE = os.O_RDWR | os.O_NOFOLLOW
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +50,7 @@ class LayerFiles:
         self.layer_fd = self._open(self._partial_path, flags)
         try:
             self.manifest_fd = self._open(self.manifest_path, flags)
+            self._lock_out_others()
         except BaseException:
             self._close(self._descriptors)
             if flags & os.O_EXCL:  # it was made here, just now
@@ -74,7 +79,7 @@ class LayerFiles:
 
     @classmethod
     def reopen(cls, root: Path, layer: str) -> Self | None:
-        """Open both files as they are; None unless both are there. Raises OSError."""
+        """Open both files as they are; None unless both are there. Raises LayerInUse, OSError."""
         try:
             return cls(root, layer, _WRITE)
         except FileNotFoundError:
@@ -144,6 +149,17 @@ class LayerFiles:
         fd = file_calls().open(path, flags)
         self._descriptors.append(fd)
         return fd
+
+    def _lock_out_others(self) -> None:
+        """Until the descriptors are closed. One hub serves from a catalog; should there be two
+        for a moment, they do not write into one layer. Raises LayerInUse, OSError."""
+        try:
+            fcntl.flock(self.manifest_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LayerInUse(self.layer) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
 
     def _take_unused(self) -> list[int]:
         if self._users or self._state is _State.OPEN:

@@ -1,5 +1,6 @@
 """Unfinished layers: suspended or left by a crash, cut where they are not whole, gone on with."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from hub.repository import (
     LayerBase,
     LayerDamaged,
     LayerIdentity,
+    LayerInUse,
     LayerState,
     LayerWriteFailed,
     LayerWriter,
@@ -256,6 +258,7 @@ def test_sealed_layer_that_the_hub_did_not_come_to_record_is_found(
     backup.append(writer)
     with pytest.raises(_Stop), replaced(_EndsAt(moment)):
         writer.seal(CHANGE)
+    writer.suspend()  # as the end of the process does
     assert backup.layer.exists() is (moment == "renamed")
     if at_start:
         found = backup.repository.recover_layer(backup.identity, backup.base, change_id=CHANGE)
@@ -271,12 +274,46 @@ def test_sealed_layer_that_the_hub_did_not_come_to_record_is_found(
     assert_same_as_guest(backup.layer, backup.disk, tmp_path)
 
 
+def test_layer_that_somebody_writes_is_neither_cut_nor_removed(
+    backup: Backup, tmp_path: Path
+) -> None:
+    """As when two hubs are on a repository for a moment."""
+    writer = backup.writer()
+    backup.append(writer, 4)
+    before = backup.files()
+    other = Repository(backup.repository.path, "repo-1")
+    for plan in (PLAN, b"q" * 16):
+        with pytest.raises(LayerInUse, match="another hub"):
+            other.resume_layer(backup.identity, backup.base, plan_digest=plan, change_id=CHANGE)
+    with pytest.raises(LayerInUse):
+        other.recover_layer(backup.identity, backup.base, change_id=CHANGE)
+    assert backup.files() == before
+    for frame in backup.frames[4:]:
+        writer.append(frame)
+    writer.seal(CHANGE)
+    assert_same_as_guest(backup.layer, backup.disk, tmp_path)
+
+
+def test_file_system_without_locks_is_as_good(
+    backup: Backup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("hub.repository.layer_files.fcntl.flock", no_locks)
+    backup.suspended_after(4)
+    writer = backup.writer()
+    backup.append(writer)
+    assert writer.seal(CHANGE).root_digest == backup.disk.root_digest()
+
+
 def test_footer_cut_off_is_written_again(backup: Backup) -> None:
     expected = backup.sealed_files()
     writer = backup.writer()
     backup.append(writer)
     with pytest.raises(_Stop), replaced(_EndsAt("rename")):
         writer.seal(CHANGE)
+    writer.suspend()
     os.truncate(backup.manifest, backup.manifest.stat().st_size - 7)
     writer = backup.writer()
     assert writer.durable == backup.durable(len(backup.frames))
