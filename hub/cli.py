@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -165,12 +165,13 @@ def serve(
 app.command("import-legacy", epilog=IMPORT_EXIT_CODES)(import_legacy)
 
 
-def main() -> None:
-    """Run the command line; an error is one line and an exit code."""
-    leave(_run())
+def main() -> NoReturn:
+    """`run`, as a process of its own."""
+    leave(run())
 
 
-def _run() -> int:
+def run() -> int:
+    """Run the command line; an error is one line and the exit code."""
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:

@@ -25,7 +25,7 @@ from tests.unit.hub.fake_agent import FakeDisk
 from tests.unit.hub.jobs.backups import delete
 from tests.unit.hub.repository.recorded_calls import Call, RecordedCalls
 
-STATES = 40
+STATES = 30
 OF_SOAK = 2000
 _ACK = "ack"
 _MARK = "sendense-repository.json"
