@@ -86,6 +86,7 @@ class Site:
         self._plans: dict[str, queue.Queue[session_pb.JobPlan]] = defaultdict(queue.Queue)
         self.errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
+        self._held: set[str] = set()
         self._vms = {
             f"uuid-{number}-{one}": Vm(
                 f"vm-{number}-{one}",
@@ -119,6 +120,7 @@ class Site:
                 elif kind == "job_closed":
                     with self._count.lock:
                         self._count.closed[command.job_closed.job_id] += 1
+                        self._held.discard(command.job_closed.job_id)
                 else:
                     raise AssertionError(f"unexpected: {command}")
         except BaseException as error:  # noqa: BLE001 - told by the test's thread
@@ -129,8 +131,10 @@ class Site:
         while True:
             try:
                 return self.agent.next()
-            except queue.Empty:
-                continue  # it has nothing to do for long
+            except queue.Empty:  # it has nothing to do for long
+                with self._count.lock:
+                    job_ids = sorted(self._held)
+                self.agent.send(heartbeat=session_pb.AgentHeartbeat(job_ids=job_ids))
 
     def _begin(self, start: session_pb.StartJob) -> None:
         vm = self._vms[start.instance_uuid]
@@ -141,6 +145,8 @@ class Site:
             ("datastore", self.name, vm.datastore),
         ]
         self._count.begin(start.job_id, keys)
+        with self._count.lock:
+            self._held.add(start.job_id)
         thread = threading.Thread(target=self._run, args=(start.job_id, vm, keys), daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -238,7 +244,7 @@ def test_500_jobs_of_20_agents_run_within_limits_each_once(hub: Hub, tmp_path: P
             seen.append(len(now))
             return client.get_statistics(days=1).now.jobs_running == 0
 
-        wait_for("the end of all jobs", all_ended, 120)
+        wait_for("the end of all jobs", all_ended, 120, pause_s=0.5)
         wait_for("that all jobs are closed", lambda: sum(count.closed.values()) >= JOBS)
 
         ids = {job.job_id for job in started}

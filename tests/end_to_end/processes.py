@@ -20,7 +20,13 @@ DEADLINE_S = 30.0
 T = TypeVar("T")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], deadline_s: float = DEADLINE_S) -> T:
+def wait_for(
+    what: str,
+    probe: Callable[[], T | None],
+    deadline_s: float = DEADLINE_S,
+    *,
+    pause_s: float = 0.02,
+) -> T:
     """Ask until the answer is truthy. Raises AssertionError naming `what` at the deadline."""
     end = time.monotonic() + deadline_s
     while True:
@@ -28,7 +34,7 @@ def wait_for(what: str, probe: Callable[[], T | None], deadline_s: float = DEADL
         if answer:
             return answer
         assert time.monotonic() < end, f"{what}: not within {deadline_s} s"
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 class Program:
