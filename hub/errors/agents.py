@@ -145,6 +145,19 @@ class AgentStayedAway(AgentLost):
 
 
 @dataclass(eq=False)
+class AgentEndedAtJob(AgentLost):
+    """Run after run of the agent was given the job, and ended before anything of it arrived."""
+
+    text: ClassVar[str] = (
+        "{runs} runs of the agent of site {site!r} ended one after the other, and none brought "
+        "{job_id} on: find out from its log what ends it, then sendense job retry {job_id}"
+    )
+
+    job_id: str
+    runs: int
+
+
+@dataclass(eq=False)
 class SessionReplaced(SendenseError):
     """The same run of the agent has begun another session."""
 

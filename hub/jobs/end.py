@@ -88,6 +88,7 @@ def job_over(parts: Parts, job_id: str, status: Status) -> None:
     parts.leases.end(job_id)
     parts.queue.done(job_id)
     parts.completions.done(job_id)
+    parts.vain_runs.brought_on(job_id)
     parts.agents.job_ended(job_id)
     parts.board.forget(job_id)
     parts.board.changed(job_id)

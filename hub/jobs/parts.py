@@ -17,6 +17,7 @@ from hub.jobs.reads import ActiveReads
 from hub.jobs.recovery import Recovery
 from hub.jobs.told import Told
 from hub.jobs.turns import Turns
+from hub.jobs.vain_runs import VainRuns
 from hub.metrics import Metrics
 from shared.snapshot_alarms import AlarmLimits
 
@@ -53,6 +54,7 @@ class Parts:
     reads: ActiveReads = field(default_factory=ActiveReads)
     turns: Turns = field(default_factory=Turns)
     told: Told = field(default_factory=Told)
+    vain_runs: VainRuns = field(default_factory=VainRuns)
     folders: FolderCalls = field(default_factory=FolderCalls)
     metrics: Metrics = field(default_factory=Metrics)
     patience: Patience = Patience()

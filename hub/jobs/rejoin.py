@@ -1,18 +1,19 @@
 """What becomes of a site's jobs when its agent registers.
 
 Those that the agent names are its own from then on. Of the others, one that was never
-opened is queued, one that was read is completed, and any other is to be resumed.
+opened is queued, one that was read is completed, and any other is to be resumed, unless
+too many runs in a row had it in vain.
 """
 
 from collections.abc import Collection, Sequence
 
 from hub.catalog.end_job import LiveJob
 from hub.catalog.queries import find_job
-from hub.errors import AgentLost
+from hub.errors import AgentEndedAtJob, AgentLost
 from hub.jobs import dispatch
 from hub.jobs.agent_link import AgentLink
 from hub.jobs.complete import complete_left
-from hub.jobs.end import cancel_live, end_or_owe, tell_to_cancel, tell_to_let_go
+from hub.jobs.end import cancel_live, end_or_owe, fail_job, tell_to_cancel, tell_to_let_go
 from hub.jobs.parts import Parts
 from hub.jobs.resume import resume
 from hub.jobs.states import LIVE, Event, Status
@@ -32,8 +33,18 @@ def take_jobs(
                 dispatch.took(parts, find_job(session, job.job_id))
         elif job.job_id in parts.recovery.unseen:
             continue
-        elif job.status is Status.PENDING and job.cancel_reason is None:
-            dispatch.enqueue(parts, job.job_id)
+        elif job.cancel_reason is None:
+            _take_left(parts, link, job)
+
+
+def _take_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
+    """Of a job that another run left. Raises CatalogUnavailable."""
+    pending = job.status is Status.PENDING
+    # A pending job without a lease was in the queue.
+    if not pending or parts.leases.holds(job.job_id):
+        parts.vain_runs.given(job.job_id, link.run_id)
+    if pending and not parts.vain_runs.too_many(job.job_id):
+        dispatch.enqueue(parts, job.job_id)
 
 
 def settle_jobs(
@@ -46,14 +57,19 @@ def settle_jobs(
     for job in live:
         if job.cancel_reason is not None:
             cancel_live(parts, site, job.job_id, job.cancel_reason)
-        elif job.job_id not in named and job.status is Status.RUNNING:
+        elif job.job_id not in named and job.job_id not in parts.recovery.unseen:
+            # The reaper has the unseen ones resumed once their files were looked at.
             _settle_left(parts, link, job)
     dispatch.hand_out(parts)
 
 
 def _settle_left(parts: Parts, link: AgentLink, job: LiveJob) -> None:
-    if job.job_id in parts.recovery.unseen:
-        return  # the reaper has it resumed once its files were looked at
+    runs = parts.vain_runs.too_many(job.job_id)
+    if runs and not job.is_read:
+        fail_job(parts, link.site, job.job_id, AgentEndedAtJob(link.site, job.job_id, runs - 1))
+        return
+    if job.status is Status.PENDING:
+        return  # it is in the queue
     if job.is_read:
         # Its snapshot may be gone: it is never resumed.
         if complete_left(parts, job.job_id):

@@ -244,6 +244,7 @@ class _Upload:
 
     def _appended(self, batch: EncodedClusters) -> None:
         self._tally.add(batch)
+        self._parts.vain_runs.brought_on(self._stream.job_id)
         self._parts.metrics.bytes_received.inc(batch.payload_bytes)
         with self._stream.changed:
             # A frame of zero clusters has no payload and is to be acknowledged too.
@@ -268,6 +269,7 @@ class _Upload:
     def _is_sealed(self, disk: BackupDisk, layer: SealedLayer) -> None:
         job_id, disk_index = disk.backup_job_id, disk.disk_index
         _log.info("disk_sealed", job_id=job_id, disk=disk_index, stored=layer.bytes_stored)
+        self._parts.vain_runs.brought_on(job_id)
         self._parts.uploads.finish_readers(job_id, disk_index)
         self._answer_sealed(layer.root_digest, layer.bytes_stored)
         self._parts.board.changed(job_id)

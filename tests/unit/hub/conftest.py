@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,11 +39,14 @@ def hub(settings: HubSettings) -> Iterator[RunningHub]:
 
 @pytest.fixture
 def agents(hub: RunningHub) -> Iterator[Callable[..., FakeAgent]]:
-    """`agents("site", FakeVm(...), ...)` is a connected agent; one VM "pgtest1" if none is named."""
+    """`agents("site", FakeVm(...), ...)` is a connected agent; one VM "pgtest1" if none is named.
+
+    What is given by name are fields of AgentRegister.
+    """
     made: list[FakeAgent] = []
 
-    def connect(site: str = "lab", *vms: FakeVm) -> FakeAgent:
-        agent = FakeAgent(hub.address, site, vms or [FakeVm()])
+    def connect(site: str = "lab", *vms: FakeVm, **more: Any) -> FakeAgent:
+        agent = FakeAgent(hub.address, site, vms or [FakeVm()], **more)
         made.append(agent)
         return agent.connect()
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 
 from hub.config import HubSettings
+from hub.jobs.vain_runs import MAX_VAIN_RUNS
 from hub.main import Hub
 from sendense.v1 import agent_session_pb2 as session_pb
 from sendense.v1 import backup_pb2 as pb
@@ -231,6 +233,76 @@ def test_pending_job_of_a_lost_agent_is_started_again(
     assert again.expect("start_job").job_id == job.job_id
     again.run_job(job.job_id, [FakeDisk("A")])
     assert hub.wait(job.job_id).status == pb.BACKUP_STATUS_COMPLETED
+
+
+def run_in_vain(hub: RunningHub, agents: MakeAgent, job_id: str, command: str) -> None:
+    """A run of the agent that is given the job, and ends without having brought it on."""
+    with agents() as run:
+        told = run.expect(command)
+        assert (told.start if command == "resume_job" else told).job_id == job_id
+        run.report()
+    hub.wait_until_away("lab")
+
+
+@pytest.mark.parametrize("command", ["start_job", "resume_job"])
+def test_job_that_ends_run_after_run_of_its_agent_fails(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent, command: str
+) -> None:
+    if command == "start_job":
+        job_id = hub.start().job_id
+        agent.expect("start_job")
+    else:
+        job_id = half_done(hub, agent)
+    agent.close()
+    hub.wait_until_away("lab")
+    for _ in range(MAX_VAIN_RUNS):
+        run_in_vain(hub, agents, job_id, command)
+    last = agents()
+    assert last.expect("cancel_job").job_id == job_id
+    failed = hub.wait(job_id)
+    assert failed.error.reason == "AGENT_LOST"
+    assert failed.error.message.startswith(f"{MAX_VAIN_RUNS} runs of the agent of site 'lab'")
+    hub.wait_for_files(set())
+
+
+def test_job_that_a_run_brings_on_may_be_left_again(
+    hub: RunningHub, agent: FakeAgent, agents: MakeAgent
+) -> None:
+    job_id = half_done(hub, agent)
+    agent.close()
+    hub.wait_until_away("lab")
+    for _ in range(MAX_VAIN_RUNS - 1):
+        run_in_vain(hub, agents, job_id, "resume_job")
+    with agents() as run, Uploading(run.channel) as up:
+        run.expect("resume_job")
+        run.open_job(job_id, TWO_DISKS)
+        run.expect("job_plan")
+        up.open(job_id, 1)
+        up.frame(batches("CD")[0])
+        up.until("ack")
+    hub.wait_until_away("lab")
+    for _ in range(MAX_VAIN_RUNS):
+        run_in_vain(hub, agents, job_id, "resume_job")
+    assert hub.get(job_id).status == pb.BACKUP_STATUS_RUNNING
+
+
+def test_jobs_that_wait_in_the_queue_do_not_count_the_runs_of_their_agent(
+    hub: RunningHub, agents: MakeAgent
+) -> None:
+    one_at_a_time = partial(
+        agents, "lab", FakeVm(), FakeVm("pgtest2", "vm-2", "5020-2"), jobs_in_parallel=1
+    )
+    with one_at_a_time() as first:
+        job_id = hub.start().job_id
+        first.expect("start_job")
+        waiting = hub.start("pgtest2").job_id
+    hub.wait_until_away("lab")
+    for _ in range(MAX_VAIN_RUNS):
+        run_in_vain(hub, one_at_a_time, job_id, "start_job")
+    with one_at_a_time() as last:
+        assert last.expect("start_job").job_id == waiting
+        assert last.expect("cancel_job").job_id == job_id
+    assert hub.get(job_id).error.reason == "AGENT_LOST"
 
 
 def test_job_that_was_read_is_completed_when_no_run_names_it(
