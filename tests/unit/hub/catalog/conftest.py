@@ -3,6 +3,7 @@
 Every test that uses a catalog runs on SQLite and on MariaDB.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -95,7 +96,7 @@ def catalog(
 ) -> Catalog:
     catalog = empty_catalog()
     if engine_name == "sqlite":
-        catalog.upgrade()
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), catalog.engine.url.database)
     else:
         with catalog.engine.begin() as connection:
             for statement in request.getfixturevalue("mariadb_schema"):

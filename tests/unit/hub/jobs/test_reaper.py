@@ -208,7 +208,7 @@ def test_job_whose_agent_fails_whenever_it_is_asked_to_resume_it_is_given_up(
         hub.wait_until_away("lab")
         agent = agents()
         assert agent.expect("resume_job").start.job_id == job_id
-        clock.now += over(hub)
+        clock.now += patience(hub) / 4
         reaper.sweep()
     assert hub.get(job_id).error.reason == "JOB_STALLED"
 

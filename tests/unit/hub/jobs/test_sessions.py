@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from hub.config import HubSettings
+from hub.jobs import end
 from hub.jobs.vain_runs import MAX_VAIN_RUNS
 from hub.main import Hub
 from sendense.v1 import agent_session_pb2 as session_pb
@@ -349,8 +350,13 @@ def test_jobs_that_are_named_and_not_live_are_cancelled(hub: RunningHub, agent: 
 
 @pytest.mark.parametrize("stage", ["queued", "started", "opened", "uploading", "sealed", "away"])
 def test_job_is_cancelled_whatever_its_agent_does(
-    hub: RunningHub, agent: FakeAgent, agents: MakeAgent, stage: str
+    hub: RunningHub,
+    agent: FakeAgent,
+    agents: MakeAgent,
+    stage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(end, "ANSWER_TIMEOUT_S", 0.3)  # the agent does not answer in time
     with Uploading(agent.channel) as up:
         job_id = hub.start().job_id
         agent.expect("start_job")
