@@ -1,5 +1,6 @@
 """What every test of this tree can count on."""
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -15,6 +16,13 @@ def pytest_configure() -> None:
     # test starts: tests that interrupt one would wait for nothing.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of collected tests live to the end: the collector need not look at
+    # them again and again, which took a fifth of the tests' time.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
